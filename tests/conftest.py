@@ -1,0 +1,21 @@
+"""Four virtual CPU devices, shapes checked in every call, a cache that lives for one session."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ.setdefault("MPLBACKEND", "agg")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("jaxgen", "beartype.beartype").install()
+
+import jax
+import pytest
+
+
+@pytest.fixture
+def x64():
+    """Float64 for the length of one test: the precision in which formulas are compared with their oracles."""
+    with jax.enable_x64(True):
+        yield
