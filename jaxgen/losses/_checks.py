@@ -1,0 +1,103 @@
+"""Shape, type and value checks shared by the losses and the estimators; all of them run at trace time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def as_float(name: str, value: ArrayLike) -> Array:
+    """The argument as a float array of at least 32 bits; integers are refused, since a prediction is never one."""
+    array = jnp.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(
+            f"{name} must be floating point, got {array.dtype} of shape {array.shape}; "
+            f"convert with {name}.astype(jnp.float32) if these really are {name}"
+        )
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def as_predictions(name: str, value: ArrayLike) -> Array:
+    """`as_float` with a leading batch axis required."""
+    array = as_float(name, value)
+    if array.ndim == 0:
+        raise ValueError(f"{name} must have a leading batch axis, got a scalar; add it with {name}[None]")
+    return array
+
+
+def as_targets(name: str, value: ArrayLike, predictions_name: str, predictions: Array) -> tuple[Array, Array]:
+    """Predictions and targets in their common float type; targets may be integers or booleans."""
+    targets = jnp.asarray(value)
+    require_same_shape(predictions_name, predictions, name, targets)
+    if jnp.issubdtype(targets.dtype, jnp.complexfloating):
+        raise TypeError(f"{name} must be real, got {targets.dtype}")
+    dtype = predictions.dtype
+    if jnp.issubdtype(targets.dtype, jnp.floating):
+        dtype = jnp.promote_types(dtype, targets.dtype)
+    return predictions.astype(dtype), targets.astype(dtype)
+
+
+def require_same_shape(name_a: str, a: Array, name_b: str, b: Array) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"{name_a} and {name_b} must have the same shape, got {a.shape} and {b.shape}")
+
+
+def require_broadcastable(name: str, value: Array, target_name: str, shape: tuple[int, ...]) -> None:
+    """The argument must broadcast to `shape` without enlarging it."""
+    try:
+        broadcast = np.broadcast_shapes(value.shape, shape)
+    except ValueError:
+        broadcast = None
+    if broadcast != shape:
+        raise ValueError(
+            f"{name} must broadcast to the shape of {target_name}, got {value.shape} and {shape}"
+        )
+
+
+def concrete_value(value: ArrayLike) -> np.ndarray | None:
+    """The numbers, where they are known while tracing; None for a tracer or an array on other hosts."""
+    if isinstance(value, jax.core.Tracer):
+        return None
+    if isinstance(value, Array) and not value.is_fully_addressable:
+        return None
+    return np.asarray(value)
+
+
+def require_positive(name: str, value: ArrayLike) -> None:
+    numbers = concrete_value(value)
+    if numbers is not None and not np.all(numbers > 0):
+        raise ValueError(f"{name} must be positive, got {numbers.min() if numbers.size > 1 else numbers}")
+
+
+def require_non_negative(name: str, value: ArrayLike) -> None:
+    numbers = concrete_value(value)
+    if numbers is not None and not np.all(numbers >= 0):
+        raise ValueError(f"{name} must not be negative, got {numbers.min() if numbers.size > 1 else numbers}")
+
+
+def as_observed(mask: ArrayLike | None, shape: tuple[int, ...], like: str = "targets") -> Array | None:
+    """The mask as booleans; each axis equals that of the targets or is 1, so that no axis is matched by accident."""
+    if mask is None:
+        return None
+    observed = jnp.asarray(mask).astype(bool)
+    fits = observed.ndim == len(shape) and all(m in (1, n) for m, n in zip(observed.shape, shape))
+    if not fits:
+        raise ValueError(
+            f"mask must have as many axes as {like}, each equal to theirs or 1, got {observed.shape} for {shape}"
+        )
+    return observed
+
+
+def hide(observed: Array | None, *arrays: Array) -> tuple[Array, ...]:
+    """Zero the hidden entries of the inputs, so that a NaN there reaches neither the value nor the gradient."""
+    if observed is None:
+        return arrays
+    return tuple(jnp.where(observed, array, jnp.zeros((), array.dtype)) for array in arrays)
+
+
+def sum_per_example(terms: Array, observed: Array | None = None) -> Array:
+    """Sum of the observed terms over every axis but the first."""
+    if observed is not None:
+        terms = jnp.where(observed, terms, 0)
+    return jnp.sum(terms, axis=tuple(range(1, terms.ndim)))
