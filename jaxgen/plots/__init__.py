@@ -1,0 +1,23 @@
+"""Arrays in, `matplotlib.figure.Figure` out: no pyplot, no global state, no display."""
+
+from jaxgen.plots._curves import code_usage, curves
+from jaxgen.plots._images import carpet, image_grid, interpolation, reconstructions, samples
+from jaxgen.plots._points import embedding, points
+from jaxgen.plots._save import save
+
+__all__ = [
+    # images
+    "image_grid",
+    "samples",
+    "reconstructions",
+    "interpolation",
+    "carpet",
+    # points
+    "points",
+    "embedding",
+    # numbers
+    "curves",
+    "code_usage",
+    # files
+    "save",
+]

@@ -1,0 +1,171 @@
+"""Learning curves by term, and how a codebook is used."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Shaped
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from jaxgen.plots._style import ACCENT, FAINT, INK, LINES, WIDTH, new_axes, styled
+
+KINDS = {"train": {"linewidth": 1.2, "alpha": 0.55}, "evaluate": {"marker": "o", "markersize": 3.5}}
+
+
+@styled()
+def curves(
+    history: Sequence[Mapping[str, Any]],
+    *,
+    names: Sequence[str],
+    ylabel: str = "nats",
+    title: str | None = None,
+) -> Figure:
+    """Learning curves by term: training thin, evaluation dotted; replicas as their mean with ± one deviation.
+
+    Values that are not finite leave a gap. Where the first tenth of a curve would flatten the rest, the axis is
+    cut and a note says from where the curve comes.
+
+    Args:
+        history: log points as `jaxgen.writers.read_jsonl` gives them: "step", "kind", and a number, or a list
+            with one number a replica, for each name.
+        names: the terms to draw; a name that no log point holds is left out.
+        ylabel: what is measured, with its unit.
+        title: heading inside the figure.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: no log point holds any of the names.
+
+    Example:
+        >>> history = [{"step": s, "kind": "train", "loss": 9.0 / s, "kl": 1.0} for s in (1, 2, 3)]
+        >>> figure = curves(history, names=["loss", "kl"])
+        >>> [line.get_ydata().tolist() for line in figure.axes[0].lines]
+        [[9.0, 4.5, 3.0], [1.0, 1.0, 1.0]]
+    """
+    figure, axes = new_axes(WIDTH * 0.62, title=title)
+    drawn: list[tuple[np.ndarray, np.ndarray]] = []
+    colors, kinds = {}, set()
+    for name in names:
+        for kind, style in KINDS.items():
+            steps, values = _series(history, name, kind)
+            if len(steps) == 0:
+                continue
+            color = colors.setdefault(name, LINES[len(colors) % len(LINES)])
+            kinds.add(kind)
+            drawn.append((steps, _draw(axes, steps, values, color=color, style=style)))
+    if not drawn:
+        raise ValueError(f"history holds none of {list(names)}; its log points hold {_names(history)}")
+    _cut_the_first_points(axes, drawn)
+    axes.set(xlabel="step", ylabel=ylabel)
+    axes.grid(True, axis="y")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _legend(axes, colors, kinds)
+    return figure
+
+
+def _series(history: Sequence[Mapping[str, Any]], name: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps [n] and values [n, replicas] of one term."""
+    rows = [point for point in history if point["kind"] == kind and name in point]
+    values = [np.atleast_1d(np.asarray(point[name], np.float64)) for point in rows]
+    return np.asarray([point["step"] for point in rows]), np.stack(values) if rows else np.empty((0, 1))
+
+
+def _names(history: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted({name for point in history for name in point} - {"step", "kind", "time"})
+
+
+def _draw(axes: Axes, steps: np.ndarray, values: np.ndarray, *, color: str, style: dict) -> np.ndarray:
+    """The line, and the band where there are replicas; returns the line."""
+    values = np.where(np.isfinite(values), values, np.nan)
+    mean = values.mean(axis=1)
+    axes.plot(steps, mean, color=color, **style)
+    if values.shape[1] > 1:
+        spread = values.std(axis=1, ddof=1)
+        axes.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.18, linewidth=0)
+    return mean
+
+
+def _cut_the_first_points(axes: Axes, drawn: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Limits from what follows the first tenth, where all of it would hide the rest; then say what is cut."""
+    last = max(int(steps[-1]) for steps, _ in drawn)
+    whole = np.concatenate([line for _, line in drawn])
+    later = np.concatenate([line[steps > last / 10] for steps, line in drawn])
+    whole, later = whole[np.isfinite(whole)], later[np.isfinite(later)]
+    if len(later) < 10 or np.ptp(whole) < 6 * np.ptp(later) or np.ptp(later) == 0:
+        return
+    low, high = later.min(), later.max()
+    margin = 0.25 * (high - low)
+    axes.set_ylim(max(whole.min(), low - margin), min(whole.max(), high + margin))
+    if whole.max() > high + margin:
+        axes.text(0.02, 0.97, f"↑ from {whole.max():.4g}", transform=axes.transAxes, va="top", color=FAINT)
+    if whole.min() < low - margin:
+        axes.text(0.02, 0.03, f"↓ from {whole.min():.4g}", transform=axes.transAxes, color=FAINT)
+
+
+def _legend(axes: Axes, colors: dict[str, str], kinds: set[str]) -> None:
+    """Colours name the terms; line styles name the kinds, once, in grey."""
+    entries = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
+    entries += [Line2D([], [], color=FAINT, label=kind, **KINDS[kind]) for kind in KINDS if kind in kinds]
+    axes.legend(
+        handles=entries,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=min(len(entries), 4),
+        columnspacing=1.2,
+        handletextpad=0.5,
+        borderaxespad=0.2,
+    )
+
+
+@styled()
+def code_usage(frequencies: Shaped[ArrayLike, "..."], *, title: str | None = None) -> Figure:
+    """How often each code of a codebook is used, most used first, with the perplexity exp(−Σ p log p).
+
+    Args:
+        frequencies: [codes], counts or shares of use.
+        title: heading inside the figure.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: not one finite, non-negative number a code, or all are zero.
+
+    Example:
+        >>> code_usage(np.array([4, 4, 0, 0])).texts[0].get_text()
+        'perplexity 2.0 of 4 codes · 2 never used'
+    """
+    counts = np.asarray(frequencies, np.float64)
+    if counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any() or counts.sum() == 0:
+        raise ValueError(
+            "frequencies must be one finite, non-negative number a code and not all zero, "
+            f"got shape {counts.shape} with sum {counts.sum():g}"
+        )
+    shares = np.sort(counts / counts.sum())[::-1]
+    used = shares[shares > 0]
+    codes, alive = len(shares), len(used)
+    perplexity = np.exp(-(used * np.log(used)).sum())
+    figure, axes = new_axes(WIDTH * 0.6, title=title)
+    axes.stairs(100 * used, np.arange(alive + 1), fill=True, color=ACCENT, alpha=0.85)
+    axes.axhline(100 / codes, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    axes.annotate(
+        "all equal", (codes, 100 / codes), (0, 3), textcoords="offset points", ha="right", color=INK, size=9.5
+    )
+    if alive < codes:
+        axes.axvspan(alive, codes, color=FAINT, alpha=0.18, linewidth=0)
+    axes.set(
+        yscale="log", xlim=(0, codes), ylim=(50 * min(used[-1], 1 / codes), 200 * max(used[0], 1 / codes))
+    )
+    axes.set(xlabel="codes, most used first", ylabel="share of use, %")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    unused = f" · {codes - alive} never used" if alive < codes else ""
+    figure.text(0.5, 1, f"perplexity {perplexity:.1f} of {codes} codes{unused}", ha="center", va="top")
+    return figure

@@ -1,0 +1,201 @@
+"""Points of the plane: samples beside their target, paths, the latent scatter."""
+
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float, Shaped
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from matplotlib.patheffects import withStroke
+
+from jaxgen.plots._style import ACCENT, FAINT, INK, MARK, PAPER, WIDTH, class_color, new_axes, styled
+
+MANY_CLASSES = 20  # beyond, integer labels are read as a quantity
+
+
+def _finite_rows(array: np.ndarray) -> np.ndarray:
+    return np.isfinite(array).reshape(len(array), -1).all(axis=1)
+
+
+def _scatter(axes: Axes, xy: np.ndarray, **options: Any):
+    """Smaller and fainter dots the more there are, so that density shows instead of a blot."""
+    size = float(np.clip(1400 / max(len(xy), 1), 2.5, 18))
+    alpha = float(np.clip(60 / max(len(xy), 1) ** 0.6, 0.35, 0.85))
+    style = {"s": size, "alpha": alpha, "linewidths": 0, "rasterized": True} | options
+    return axes.scatter(xy[:, 0], xy[:, 1], **style)
+
+
+@styled()
+def points(
+    samples: Shaped[ArrayLike, "..."],
+    *,
+    reference: Shaped[ArrayLike, "..."] | None = None,
+    centers: Shaped[ArrayLike, "..."] | None = None,
+    radius: float | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Samples of the plane, over the data they should resemble and the modes they should cover.
+
+    Points that are not finite are left out, and their number is written.
+
+    Args:
+        samples: [n, 2].
+        reference: [m, 2], real data, drawn grey below.
+        centers: [modes, 2], drawn as crosses.
+        radius: distance, in the unit of the data, within which a sample counts for a centre; drawn as circles.
+        title: heading inside the figure.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: an array is not [n, 2], or a radius comes without centres.
+
+    Example:
+        >>> figure = points(np.zeros((10, 2)), centers=np.eye(2), radius=0.1)
+        >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        ['samples', 'modes, radius 0.1']
+    """
+    xy = _plane(samples, "samples")
+    if radius is not None and centers is None:
+        raise ValueError(f"radius={radius:g} needs centers, the points it is measured from")
+    figure, axes = new_axes(WIDTH * 0.9, title=title)
+    if reference is not None:
+        _scatter(axes, _plane(reference, "reference"), color=FAINT, label="data")
+    finite = _finite_rows(xy)
+    _scatter(axes, xy[finite], color=ACCENT, label="samples")
+    if centers is not None:
+        modes = _plane(centers, "centers")
+        label = "modes" if radius is None else f"modes, radius {radius:g}"
+        axes.scatter(modes[:, 0], modes[:, 1], marker="+", s=60, linewidths=1.4, color=MARK, label=label)
+        for center in modes if radius is not None else ():
+            axes.add_patch(Circle(tuple(center), radius, fill=False, edgecolor=MARK, linewidth=1))
+    if not finite.all():
+        note = f"{len(xy) - finite.sum()} of {len(xy)} samples are not finite"
+        axes.text(0.01, 0.01, note, transform=axes.transAxes, color=MARK)
+    axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+    axes.set_aspect("equal", adjustable="datalim")
+    if axes.collections[1:]:
+        _legend_above(axes)
+    return figure
+
+
+def paths(frames: ArrayLike, *, ends: tuple[str, str], title: str | None = None) -> Figure:
+    """Rows of points [rows, steps, 2] as lines, with their two ends marked and named."""
+    rows = np.asarray(frames, np.float64)
+    rows = rows[_finite_rows(rows)]
+    figure, axes = new_axes(WIDTH * 0.9, title=title)
+    for row in rows:
+        axes.plot(row[:, 0], row[:, 1], color=FAINT, linewidth=0.9, zorder=1)
+    if rows.shape[1] > 2:
+        _scatter(axes, rows[:, 1:-1].reshape(-1, 2), color=FAINT, zorder=1)
+    axes.scatter(*rows[:, 0].T, s=16, color=ACCENT, label=ends[0], zorder=2)
+    axes.scatter(*rows[:, -1].T, s=22, color=MARK, marker="^", label=ends[1], zorder=3)
+    axes.set(xlabel="$x_1$", ylabel="$x_2$")
+    axes.set_aspect("equal", adjustable="datalim")
+    _legend_above(axes)
+    return figure
+
+
+@styled()
+def embedding(
+    codes: Float[ArrayLike, "..."],
+    labels: Shaped[ArrayLike, "..."] | None = None,
+    *,
+    title: str | None = None,
+) -> Figure:
+    """The latents of a batch as points: two as they are, more through their first two principal components.
+
+    Args:
+        codes: [n, d], means of the latents. With d = 1 the second axis is the density's place: the points' rank.
+        labels: [n]; integers or strings give classes, named in the legend and in the scatter; real numbers, or
+            more than 20 different integers, give a colour scale.
+        title: heading inside the figure.
+
+    Returns:
+        The figure; the axes say whether they are latents or components, and how much variance these explain.
+
+    Raises:
+        ValueError: `codes` is not [n, d], or `labels` does not match it.
+
+    Example:
+        >>> codes = np.array([[3.0, 0.0, 0.0], [-3.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, -1.0, 0.0]])
+        >>> embedding(codes, np.array([0, 0, 1, 1])).axes[0].get_xlabel()
+        'component 1 of 3 (90% of variance)'
+    """
+    xy = np.asarray(codes, np.float64)
+    if xy.ndim != 2 or 0 in xy.shape:
+        raise ValueError(f"codes must be [n, d], got shape {xy.shape}; flatten latents with more axes first")
+    marks = None if labels is None else np.asarray(labels)
+    if marks is not None and marks.shape != xy.shape[:1]:
+        raise ValueError(f"labels must be [n] with n = {len(xy)}, one for each code, got shape {marks.shape}")
+    finite = _finite_rows(xy)
+    xy, marks = xy[finite], None if marks is None else marks[finite]
+    xy, names = _to_plane(xy)
+    figure, axes = new_axes(WIDTH * 0.9, title=title)
+    if marks is None:
+        _scatter(axes, xy, color=ACCENT)
+    elif marks.dtype.kind == "f" or (marks.dtype.kind in "iu" and len(np.unique(marks)) > MANY_CLASSES):
+        colored = _scatter(axes, xy, c=marks.astype(float), cmap="viridis")
+        figure.colorbar(colored, ax=axes, label="label", shrink=0.8).outline.set_visible(False)  # pyright: ignore
+    else:
+        _classes(axes, xy, marks)
+    axes.set(xlabel=names[0], ylabel=names[1])
+    axes.grid(True)
+    axes.set_aspect("equal", adjustable="datalim")
+    return figure
+
+
+def _classes(axes: Axes, xy: np.ndarray, marks: np.ndarray) -> None:
+    """Colours for the eye, the class's name at its median for eyes that see no difference."""
+    classes = np.unique(marks)
+    for index, name in enumerate(classes):
+        color = class_color(index, len(classes))
+        of_class = xy[marks == name]
+        _scatter(axes, of_class, color=color, s=float(np.clip(5000 / len(xy), 4, 18)), label=str(name))
+        halo = [withStroke(linewidth=3, foreground=PAPER)]
+        where = np.median(of_class, axis=0)
+        axes.text(*where, str(name), ha="center", va="center", weight="bold", color=INK, path_effects=halo)
+    _legend_above(axes)
+
+
+def _to_plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
+    """Codes [n, d] as [n, 2], and what the two axes are."""
+    dims = codes.shape[1]
+    if dims == 1:
+        rank = codes[:, 0].argsort().argsort() / max(len(codes) - 1, 1)
+        return np.stack([codes[:, 0], rank], axis=1), ("latent 1", "share of points below")
+    if dims == 2 or len(codes) < 3:
+        return codes[:, :2], ("latent 1", "latent 2")
+    from sklearn.decomposition import PCA
+
+    pca = PCA(2, svd_solver="full").fit(codes)
+    shares = np.nan_to_num(pca.explained_variance_ratio_)
+    names = [f"component {i + 1} of {dims} ({share:.0%} of variance)" for i, share in enumerate(shares)]
+    return pca.transform(codes), (names[0], names[1])
+
+
+def _legend_above(axes: Axes) -> None:
+    """The legend on top, out of the way of the points, in as few lines as fit the width."""
+    handles, names = axes.get_legend_handles_labels()
+    columns = max(1, min(len(names), 60 // (3 + max(map(len, names)))))
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=columns,
+        columnspacing=0.9,
+        handletextpad=0.1,
+        markerscale=1.6,
+        borderaxespad=0.2,
+    )
+    for handle in axes.get_legend().legend_handles:  # pyright: ignore
+        handle.set_alpha(1.0)  # pyright: ignore
+
+
+def _plane(values: ArrayLike, name: str) -> np.ndarray:
+    array = np.asarray(values, np.float64)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(f"{name} must be points of the plane, [n, 2], got shape {array.shape}")
+    return array

@@ -1,0 +1,91 @@
+"""One look for every picture: quiet axes, colours that survive colour blindness, letters a phone can show."""
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+WIDTH = 5.6  # inches; 10.5 pt on this width is still 9 px high on a phone 390 px wide
+DPI = 200  # twice the 100 px an inch at which a page shows them
+
+INK, FAINT, PAPER = "#1f2933", "#8a949e", "#ffffff"
+ACCENT = "#0072b2"
+MARK = "#d55e00"
+
+# Okabe and Ito (2008), without the yellow that white paper swallows: lines, at most a handful together.
+LINES = (ACCENT, MARK, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6770")
+# Petroff (2021), ten colours for points, chosen by accessibility and preference.
+CLASSES = (
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
+
+STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # shipped with matplotlib, so the same letters everywhere
+    "font.size": 10.5,
+    "text.color": INK,
+    "text.usetex": False,
+    "figure.facecolor": PAPER,
+    "figure.dpi": 100,
+    "savefig.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "semibold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": "#e4e8ec",
+    "grid.linewidth": 0.8,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "legend.handlelength": 1.6,
+    "legend.borderpad": 0.2,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.w_pad": 0.06,
+}
+
+
+def styled():
+    """The style, for the length of a call (as a decorator) or of a `with` block."""
+    return matplotlib.rc_context(STYLE)
+
+
+def new_axes(height: float, *, title: str | None = None) -> tuple[Figure, Axes]:
+    """A figure outside pyplot, so that nothing keeps it alive but its owner."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    if title:
+        axes.set_title(title)
+    return figure, axes
+
+
+def class_color(index: int, count: int):
+    """The colour of class `index` of `count`: distinct up to ten, along one scale beyond."""
+    if count <= len(CLASSES):
+        return CLASSES[index]
+    return matplotlib.colormaps["viridis"](index / (count - 1))
