@@ -1,0 +1,40 @@
+"""Checks that the metrics share: one sentence that names the argument, the value seen and what to do."""
+
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def floating(x: ArrayLike) -> Array:
+    """`x` in at least float32: metrics sum many terms, and uint8 or bfloat16 would wrap or round them."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def matrix(name: str, x: ArrayLike, *, min_rows: int = 1) -> None:
+    """`x` is [rows, columns] with at least `min_rows` rows and one column."""
+    shape = np.shape(x)
+    if len(shape) != 2 or shape[1] < 1:
+        raise ValueError(f"{name} must have shape [examples, dimensions], got {shape}; flatten each example.")
+    if shape[0] < min_rows:
+        raise ValueError(f"{name} must hold at least {min_rows} rows, got shape {shape}; pass more examples.")
+
+
+def same_columns(name_a: str, a: ArrayLike, name_b: str, b: ArrayLike) -> None:
+    """Two matrices of points live in one space."""
+    if np.shape(a)[1] != np.shape(b)[1]:
+        raise ValueError(
+            f"{name_a} and {name_b} must have equal dimensions, got shapes {np.shape(a)} and {np.shape(b)}."
+        )
+
+
+def above(name: str, value: ArrayLike, bound: float = 0.0, *, inclusive: bool = False) -> None:
+    """A number above `bound`, or equal to it where `inclusive`; a traced value cannot be seen and passes."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    number = float(np.asarray(value))
+    if not (number >= bound if inclusive else number > bound):
+        relation = "at least" if inclusive else "greater than"
+        raise ValueError(f"{name} must be {relation} {bound:g}, got {number:g}.")
