@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Num, PRNGKeyArray
@@ -160,7 +161,7 @@ def lookup(
     if not jnp.issubdtype(indices.dtype, jnp.integer):
         raise TypeError(f"indices must be integers, but are {indices.dtype}")
     if is_concrete(indices) and indices.size:
-        low, high = int(jnp.min(indices)), int(jnp.max(indices))
+        low, high = int(np.min(indices)), int(np.max(indices))
         require(
             low >= 0 and high < codebook.shape[0],
             f"indices run from {low} to {high}, but the codebook has {codebook.shape[0]} codes: "
@@ -249,7 +250,7 @@ def ema_codebook_update(
         f"dim {dim}",
     )
     if is_concrete(decay):
-        require(bool(0 <= jnp.asarray(decay) <= 1), f"decay must lie in [0, 1], but is {decay}")
+        require(bool(0 <= np.asarray(decay) <= 1), f"decay must lie in [0, 1], but is {decay}")
     flat = lax.stop_gradient(vectors).reshape(-1, dim).astype(state.sums.dtype)
     batch_counts = code_counts(indices, num_codes).astype(state.counts.dtype)
     batch_sums = jax.ops.segment_sum(flat, indices.reshape(-1), num_codes)
