@@ -1,0 +1,147 @@
+"""Whether a data set's values are what a likelihood allows, asked once before training starts."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from jaxgen.data.dataset import Dataset
+from jaxgen.errors import UserError
+
+_CHUNK_BYTES = 16 * 2**20
+# Float32 rounding of a value that was meant to be 0 or 1.
+_TOLERANCE = 1e-6
+
+Domain = Literal["real", "unit", "binary"]
+
+
+def check_values(
+    dataset: Dataset, domain: Domain, *, binarized: bool = False, allow_missing: bool = False
+) -> None:
+    """Stop before training on data that a likelihood does not allow, with the range seen and the remedy.
+
+    Both splits are read once in chunks of 16 MB, so memory stays flat where they are memory-mapped.
+
+    Args:
+        dataset: its values are compared in network units, x / scale.
+        domain: "real" for any finite value, "unit" for [0, 1], "binary" for [0, 1] with a warning where a
+            value is neither 0 nor 1.
+        binarized: True if values in [0, 1] are binarized before they are used; silences that warning.
+        allow_missing: True if NaN marks a value that was not observed.
+
+    Raises:
+        UserError: for an empty split, shapes that differ, values that are not numbers, not finite, or outside
+            the domain.
+        ValueError: if `domain` is none of the three.
+
+    Example:
+        >>> from jaxgen.data import load
+        >>> check_values(load("digits"), "unit")
+        >>> check_values(load("digits")._replace(scale=1.0), "unit")
+        Traceback (most recent call last):
+        ...
+        jaxgen.errors.UserError: digits: values run from 0 to 16, outside [0, 1]: give --scale 16 ...
+    """
+    if domain not in ("real", "unit", "binary"):
+        raise ValueError(f'domain must be "real", "unit" or "binary", got {domain!r}.')
+    if not dataset.scale > 0 or math.isinf(dataset.scale):
+        raise UserError(f"{dataset.name}: the scale must be a positive number, got {dataset.scale:g}.")
+    check_arrays(dataset)
+    seen = [_survey(split["x"], dataset.scale) for split in (dataset.train, dataset.test)]
+    for split_name, survey in zip(("train", "test"), seen):
+        _check_finite(dataset.name, split_name, survey, allow_missing)
+    if domain == "real":
+        return
+    low, high = min(survey.low for survey in seen), max(survey.high for survey in seen)
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+        raise UserError(
+            f"{dataset.name}: values run from {low:g} to {high:g}, outside [0, 1]: "
+            f"{_remedy(low * dataset.scale, high * dataset.scale)}."
+        )
+    grey = sum(survey.num_grey for survey in seen) / sum(survey.num_values for survey in seen)
+    if domain == "binary" and not binarized and grey > 0:
+        warnings.warn(
+            f"{dataset.name}: {grey:.1%} of the values are neither 0 nor 1, so binary cross-entropy is not a "
+            "likelihood of them: binarize the data, or use the continuous Bernoulli.",
+            stacklevel=2,
+        )
+
+
+def check_arrays(dataset: Dataset) -> None:
+    """Stop on an empty split, on values that are not numbers, and on shapes that do not fit together."""
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
+        x = split["x"]
+        if x.dtype.kind not in "buif":
+            raise UserError(
+                f"{dataset.name}: the {name} split holds {x.dtype}, not numbers of one shape: "
+                "give an array of uint8 or float32."
+            )
+        if x.size == 0:
+            raise UserError(
+                f"{dataset.name}: the {name} split of shape {x.shape} is empty: give at least one example."
+            )
+        if x.shape[1:] != dataset.shape:
+            raise UserError(
+                f"{dataset.name}: an example of the {name} split has shape {x.shape[1:]}, "
+                f"but {dataset.shape} was expected: give both splits one shape."
+            )
+        if "label" in split and split["label"].shape != (len(x),):
+            raise UserError(
+                f"{dataset.name}: the {name} split has {len(x)} examples but labels of shape "
+                f"{split['label'].shape}: give one integer for each example."
+            )
+
+
+class _Survey(NamedTuple):
+    low: float
+    high: float
+    num_values: int
+    num_grey: int
+    num_missing: int
+    num_infinite: int
+
+
+def _survey(x: np.ndarray, scale: float) -> _Survey:
+    low, high, num_grey, num_missing, num_infinite = math.inf, -math.inf, 0, 0, 0
+    for chunk in _chunks(x):
+        if chunk.dtype.kind == "f":
+            missing = np.isnan(chunk)
+            num_missing += int(missing.sum())
+            num_infinite += int(np.isinf(chunk).sum())
+            chunk = chunk[~missing]
+        if chunk.size:
+            low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
+        num_grey += int(((chunk != 0) & (chunk != scale)).sum())
+    return _Survey(low / scale, high / scale, x.size, num_grey, num_missing, num_infinite)
+
+
+def _chunks(x: np.ndarray) -> Iterator[np.ndarray]:
+    rows = max(1, _CHUNK_BYTES * len(x) // x.nbytes)
+    for start in range(0, len(x), rows):
+        yield x[start : start + rows]
+
+
+def _check_finite(name: str, split_name: str, survey: _Survey, allow_missing: bool) -> None:
+    if survey.num_infinite:
+        raise UserError(
+            f"{name}: {survey.num_infinite} of {survey.num_values} values of the {split_name} split "
+            "are infinite: remove or clip them."
+        )
+    if survey.num_missing and not allow_missing:
+        raise UserError(
+            f"{name}: {survey.num_missing} of {survey.num_values} values of the {split_name} split are NaN: "
+            "fill them in or remove those examples."
+        )
+    if survey.num_missing == survey.num_values:
+        raise UserError(
+            f"{name}: every value of the {split_name} split is NaN: give at least one that is observed."
+        )
+
+
+def _remedy(low: float, high: float) -> str:
+    if low < 0:
+        return "rescale the data to [0, 1] or use the Gaussian likelihood"
+    scale = 255 if 128 <= high <= 255 else high
+    return f"give --scale {scale:g} or use the Gaussian likelihood"

@@ -1,0 +1,46 @@
+"""Embedded and synthetic data: scikit-learn's digits, a ring and a grid of Gaussians."""
+
+import numpy as np
+
+from jaxgen.data.dataset import Dataset, Modes, make_dataset
+
+NUM_TRAIN = 50_000
+NUM_TEST = 10_000
+
+
+def digits() -> Dataset:
+    """The 1797 handwritten digits of scikit-learn, 8×8, 17 levels: the first 1500 train, the last 297
+    test.""" from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.asarray(pixels, np.uint8).reshape(-1, 8, 8, 1)
+    labels = np.asarray(labels, np.int32)
+    train = {"x": images[:1500], "label": labels[:1500]}
+    test = {"x": images[1500:], "label": labels[1500:]}
+    return make_dataset("digits", train, test, scale=16)
+
+
+def ring(*, seed: int = 0) -> Dataset:
+    """Eight Gaussians of standard deviation 0.01 on the unit circle, as in PacGAN's first table."""
+    angles = 2 * np.pi * np.arange(8) / 8
+    centers = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    return _mixture("ring", Modes(centers.astype(np.float32), 0.01), seed=seed)
+
+
+def grid(*, seed: int = 0) -> Dataset:
+    """Twenty-five Gaussians of standard deviation 0.05 on a grid of spacing 2, as in PacGAN's first table."""
+    axis = np.arange(-4, 5, 2)
+    centers = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(25, 2)
+    return _mixture("grid", Modes(centers.astype(np.float32), 0.05), seed=seed)
+
+
+def _mixture(name: str, modes: Modes, *, seed: int) -> Dataset:
+    """Equal weights; the label of an example is the mode that it was drawn from."""
+    splits = []
+    for stream, num_examples in enumerate((NUM_TRAIN, NUM_TEST)):
+        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream])))
+        label = generator.integers(len(modes.centers), size=num_examples, dtype=np.int32)
+        noise = generator.standard_normal((num_examples, modes.centers.shape[-1]), dtype=np.float32)
+        splits.append({"x": modes.centers[label] + np.float32(modes.scale) * noise, "label": label})
+    train, test = splits
+    return make_dataset(name, train, test, scale=1, modes=modes)
