@@ -26,7 +26,8 @@ def epoch_order(seed: int, epoch: int, num_examples: int) -> Int32[np.ndarray, "
 
     It sorts random 64-bit words of Philox, keyed by NumPy's `SeedSequence`. NumPy's compatibility policy
     freezes both streams, but not `Generator.permutation`, so this order outlives a change of version or
-    machine. The low bits of every word are replaced by the example's index: no two words are equal, and any sort agrees.
+    machine. The low bits of every word are replaced by the example's index: no two words are equal, and any
+    sort agrees.
 
     Args:
         seed: not negative.

@@ -9,8 +9,8 @@ NUM_TEST = 10_000
 
 
 def digits() -> Dataset:
-    """The 1797 handwritten digits of scikit-learn, 8×8, 17 levels: the first 1500 train, the last 297
-    test.""" from sklearn.datasets import load_digits
+    """scikit-learn's 1797 handwritten digits, 8×8, 17 levels: the first 1500 train, the last 297 test."""
+    from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
     images = np.asarray(pixels, np.uint8).reshape(-1, 8, 8, 1)
