@@ -1,0 +1,247 @@
+"""One self-contained HTML page from plain data: no network, no script needed, at home on a laptop and a phone."""
+
+import base64
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["FigureRow", "Picture", "render_page"]
+
+
+class FigureRow(NamedTuple):
+    """One line of the table of figures: "−log p(x)  89.7 ± 0.2  nats  500 samples"."""
+
+    name: str
+    value: float | str
+    spread: float | None = None  # one standard deviation over replicas
+    unit: str = ""
+    note: str = ""
+
+
+class Picture(NamedTuple):
+    """One picture with what to look for; pictures of the same section stand under one heading."""
+
+    title: str
+    caption: str
+    png: bytes | str | os.PathLike[str]  # the file's bytes, or its path
+    alt: str
+    section: str = ""
+    wide: bool = False  # over both columns
+
+
+def render_page(
+    *,
+    title: str,
+    subtitle: str = "",
+    facts: Sequence[tuple[str, str]] = (),
+    figures: Sequence[FigureRow] = (),
+    pictures: Sequence[Picture] = (),
+    command: str = "",
+    details: Mapping[str, str] | None = None,
+) -> str:
+    """The page as text: title, facts, table of figures, pictures, command and details. Every text is escaped.
+
+    Args:
+        title: heading and name of the page.
+        subtitle: one sentence below it.
+        facts: pairs of a label and a short value, in a strip: data, steps, time.
+        figures: rows of the table of results.
+        pictures: in the order of the page, the learning curves first.
+        command: what to type to get the run again.
+        details: versions, hardware, revision: names and values.
+
+    Returns:
+        A complete HTML document; write it with encoding UTF-8.
+
+    Raises:
+        ValueError: a picture is no PNG, or has no alt text.
+        FileNotFoundError: a picture's path leads nowhere.
+
+    Example:
+        >>> page = render_page(title="VAE on <digits>", figures=[FigureRow("nll", 17.449, 0.012, "nats")])
+        >>> "<h1>VAE on &lt;digits&gt;</h1>" in page, "17.449 ± 0.012" in page
+        (True, True)
+    """
+    parts = [
+        _header(title, subtitle, facts),
+        _figure_table(figures),
+        *(
+            _section(name, list(group))
+            for name, group in groupby(pictures, key=lambda picture: picture.section)
+        ),
+        _origin(command, details or {}),
+    ]
+    body = "\n".join(part for part in parts if part)
+    return _DOCUMENT.format(title=escape(title), style=_STYLE, body=body)
+
+
+def format_figure(value: float | str, spread: float | None = None) -> str:
+    """A number to the digits it deserves: two of the spread if there is one, else four; "17.449 ± 0.012".
+
+    Example:
+        >>> format_figure(-1165127.5), format_figure(0.022751), format_figure(3.0, 0.25), format_figure(1e-7)
+        ('−1,165,128', '0.02275', '3.00 ± 0.25', '1e−07')
+    """
+    if isinstance(value, str):
+        return value
+    if not math.isfinite(value) or (spread is not None and not math.isfinite(spread)):
+        text = f"{value:g}" if spread is None else f"{value:.4g} ± {spread:.2g}"
+    elif spread:
+        digits = max(0, 1 - math.floor(math.log10(spread)))
+        text = f"{value:,.{digits}f} ± {spread:,.{digits}f}"
+    elif abs(value) >= 1000:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.4g}"
+    return text.replace("-", "−")
+
+
+def _header(title: str, subtitle: str, facts: Sequence[tuple[str, str]]) -> str:
+    lead = f"\n<p class='lead'>{escape(subtitle)}</p>" if subtitle else ""
+    strip = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    strip = f"\n<dl class='facts'>{strip}</dl>" if strip else ""
+    return f"<header>\n<h1>{escape(title)}</h1>{lead}{strip}\n</header>"
+
+
+def _figure_table(figures: Sequence[FigureRow]) -> str:
+    if not figures:
+        return ""
+    rows = "\n".join(
+        f"<tr><th scope='row'>{escape(row.name)}</th>"
+        f"<td class='number'>{escape(format_figure(row.value, row.spread))}</td>"
+        f"<td>{escape(row.unit)}</td><td class='note'>{escape(row.note)}</td></tr>"
+        for row in figures
+    )
+    return (
+        "<section>\n<h2>Figures</h2>\n<div class='card'><table>\n"
+        "<thead><tr><th scope='col'>measure</th><th scope='col' class='number'>value</th>"
+        "<th scope='col'>unit</th><th scope='col' class='note'>how</th></tr></thead>\n"
+        f"<tbody>\n{rows}\n</tbody></table></div>\n</section>"
+    )
+
+
+def _section(name: str, pictures: Sequence[Picture]) -> str:
+    heading = f"<h2>{escape(name)}</h2>\n" if name else ""
+    return (
+        f"<section>\n{heading}<div class='grid'>\n"
+        + "\n".join(map(_picture, pictures))
+        + "\n</div>\n</section>"
+    )
+
+
+def _picture(picture: Picture) -> str:
+    if not picture.alt.strip():
+        raise ValueError(f"picture {picture.title!r} has no alt text; say in a sentence what it shows")
+    png = picture.png if isinstance(picture.png, bytes) else Path(picture.png).read_bytes()
+    if not png.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise ValueError(f"picture {picture.title!r} is no PNG, its {len(png)} bytes start with {png[:8]!r}")
+    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
+    wide = " wide" if picture.wide else ""
+    return (
+        f"<figure class='card{wide}'>\n<figcaption><h3>{escape(picture.title)}</h3>"
+        f"<p>{escape(picture.caption)}</p></figcaption>\n"
+        f"<img alt='{escape(picture.alt)}' width='{width}' height='{height}' "
+        f"src='data:image/png;base64,{base64.b64encode(png).decode()}'>\n</figure>"
+    )
+
+
+def _origin(command: str, details: Mapping[str, str]) -> str:
+    if not command and not details:
+        return ""
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in details.items())
+    block = f"<pre tabindex='0'><code>{escape(command)}</code></pre>" if command else ""
+    rows = f"<dl class='details'>{rows}</dl>" if rows else ""
+    return f"<section>\n<h2>How to get this again</h2>\n<div class='card'>{block}{rows}</div>\n</section>"
+
+
+_STYLE = re.sub(
+    r"\n\s*",
+    "\n",
+    """
+    :root { color-scheme: light dark; --paper: #f4f6f8; --card: #ffffff; --ink: #1f2933; --soft: #5b6770;
+            --line: #dde3e8; --accent: #0072b2; --code: #eef2f5; }
+    @media (prefers-color-scheme: dark) {
+      :root { --paper: #14181c; --card: #1e242a; --ink: #e6eaee; --soft: #a3afb9; --line: #333c45;
+              --accent: #6cb8e6; --code: #171c21; }
+    }
+    * { box-sizing: border-box; }
+    body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.5;
+           font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", sans-serif; }
+    main { max-width: 76rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; }
+    h1 { font-size: clamp(1.6rem, 4vw, 2.2rem); line-height: 1.2; margin: .5rem 0; overflow-wrap: anywhere; }
+    h2 { font-size: 1.2rem; margin: 2.2rem 0 .8rem; }
+    h3 { font-size: 1rem; margin: 0; }
+    .lead { color: var(--soft); font-size: 1.05rem; margin: 0 0 1rem; max-width: 48rem; overflow-wrap: anywhere; }
+    .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .8rem 1.5rem;
+             margin: 1.2rem 0 0; padding: .9rem 0; border-top: 1px solid var(--line);
+             border-bottom: 1px solid var(--line); }
+    dt { color: var(--soft); font-size: .85rem; }
+    dd { margin: 0; overflow-wrap: anywhere; }
+    .facts dd { font-weight: 600; }
+    .card { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; margin: 0;
+            min-width: 0; }
+    .grid { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.25rem; align-items: start; }
+    .wide { grid-column: 1 / -1; }
+    figcaption p { color: var(--soft); font-size: .92rem; margin: .2rem 0 .8rem; max-width: 48rem; }
+    img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #fff; border-radius: .35rem; }
+    .wide img { width: min(100%, 48rem); }
+    table { border-collapse: collapse; width: 100%; }
+    th, td { text-align: left; font-weight: 400; padding: .4rem .9rem .4rem 0; vertical-align: baseline;
+             border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+    thead th { color: var(--soft); font-size: .85rem; }
+    tbody tr:last-child > * { border-bottom: 0; }
+    .number { text-align: right; font-variant-numeric: tabular-nums; }
+    td.number { font-weight: 600; white-space: nowrap; }
+    .note { color: var(--soft); }
+    pre { margin: 0; padding: .8rem 1rem; background: var(--code); border-radius: .35rem; overflow-x: auto; }
+    pre, .details dd { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace;
+                       font-size: .88rem; }
+    .details { display: grid; grid-template-columns: fit-content(40%) minmax(0, 1fr); gap: .3rem 1.2rem;
+               margin: 1rem 0 0; align-items: baseline; }
+    .details:first-child { margin-top: 0; }
+    @media (max-width: 48rem) {
+      main { padding: .75rem .75rem 2rem; }
+      .grid { grid-template-columns: minmax(0, 1fr); gap: .9rem; }
+      .card { padding: .75rem; }
+    }
+    @media (max-width: 34rem) {
+      thead { display: none; }
+      tbody tr { display: flex; flex-wrap: wrap; gap: 0 .5rem; padding: .45rem 0;
+                 border-bottom: 1px solid var(--line); }
+      tbody tr:last-child { border-bottom: 0; }
+      tbody tr > * { padding: 0; border: 0; }
+      tbody th { flex: 1 1 auto; }
+      tbody .note { flex-basis: 100%; font-size: .85rem; }
+    }
+    @media print {
+      :root { --paper: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #bbb; --code: #fff; }
+      main { max-width: none; padding: 0; }
+      .card, tr { break-inside: avoid; }
+      h2 { break-after: avoid; }
+      pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); }
+    }
+    """,
+).strip()
+
+_DOCUMENT = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""

@@ -1,0 +1,316 @@
+"""Where the numbers of a run go: a JSONL file, TensorBoard, the console; one Protocol for all."""
+
+import json
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, SupportsFloat, TextIO, runtime_checkable
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxgen.errors import UserError
+
+__all__ = [
+    "Writer",
+    # to a file, and back
+    "JsonlWriter",
+    "read_jsonl",
+    # to be looked at
+    "TensorBoardWriter",
+    "ConsoleWriter",
+    # to several
+    "MultiWriter",
+]
+
+Values = Mapping[str, SupportsFloat | Sequence[SupportsFloat]]
+KINDS = ("train", "evaluate")
+RESERVED = ("step", "kind", "time")
+SHOWN = 5  # names on a line of the console; the file has them all
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """What the training loop knows of a writer."""
+
+    def write(self, step: int, values: Values, *, kind: str) -> None:
+        """Record the values of one log point: a number a name, or a list with one number a replica."""
+        ...
+
+    def close(self) -> None:
+        """Flush and let go of files and terminals."""
+        ...
+
+
+class JsonlWriter:
+    """One strict JSON object a line: `{"step": 100, "kind": "train", "time": 1.7e9, "loss": 3.2}`.
+
+    The file is only ever appended to, a whole line at a time and past every buffer of the process, so that it is
+    valid after a kill. A line that a kill cut short stays, closed by a newline when the file is opened again.
+    Numbers that are not finite become the strings "nan", "inf" and "-inf".
+
+    Args:
+        path: the file; its folder is made if need be.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     writer = JsonlWriter(Path(folder) / "metrics.jsonl")
+        ...     writer.write(10, {"loss": 0.5, "kl": [1.0, float("inf")]}, kind="train")
+        ...     writer.close()
+        ...     point = read_jsonl(Path(folder) / "metrics.jsonl")[0]
+        >>> point["step"], point["loss"], point["kl"]
+        (10, 0.5, [1.0, inf])
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab", buffering=0)
+        if not _ends_in_newline(path):
+            self._append(b"\n")
+
+    def write(self, step: int, values: Values, *, kind: str) -> None:
+        """Append one line; see `Writer.write`.
+
+        Raises:
+            ValueError: `kind` is not one of "train" and "evaluate", a name is one of "step", "kind" and "time",
+                or a value is neither a number nor a list of numbers.
+        """
+        point: dict[str, Any] = {
+            "step": int(step),
+            "kind": _checked_kind(kind),
+            "time": round(time.time(), 3),
+        }
+        for name, value in values.items():
+            if name in RESERVED:
+                raise ValueError(
+                    f"a value must not be named {name!r}, which every line has; choose another name"
+                )
+            point[name] = _strict(_plain(name, value))
+        self._append(json.dumps(point, allow_nan=False).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _append(self, line: bytes) -> None:
+        while line:
+            line = line[self._file.write(line) :]
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The log points of a file that `JsonlWriter` wrote, by step.
+
+    A resumed run repeats the steps after its last checkpoint: of log points with the same kind and step the
+    last one counts. Damaged lines, as a kill may leave, are skipped with one warning.
+
+    Args:
+        path: the file.
+
+    Returns:
+        One dictionary a log point: "step", "kind", "time", and each value as a float or a list of floats.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "metrics.jsonl"
+        ...     _ = path.write_text('{"step": 2, "kind": "train", "loss": "nan"}\\n')
+        ...     read_jsonl(path)
+        [{'step': 2, 'kind': 'train', 'loss': nan}]
+    """
+    points: dict[tuple[str, int], dict[str, Any]] = {}
+    damaged = []
+    for number, line in enumerate(Path(path).read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            point = _parse(line)
+        except (ValueError, KeyError, TypeError):
+            damaged.append(number)
+        else:
+            points[point["kind"], point["step"]] = point
+    if damaged:
+        lines = ", ".join(map(str, damaged[:5])) + (", …" if len(damaged) > 5 else "")
+        what = "line" if len(damaged) == 1 else "lines"
+        warnings.warn(f"{path}: skipped {len(damaged)} damaged {what} (number {lines})", stacklevel=2)
+    return sorted(points.values(), key=lambda point: (point["step"], KINDS[::-1].index(point["kind"])))
+
+
+class TensorBoardWriter:
+    """Scalars named "kind/name" for TensorBoard; of replicas their mean.
+
+    Written to a folder that holds events already, as of a run that resumes, the first log point hides those at
+    its step and later.
+
+    Args:
+        folder: where the event files go.
+
+    Raises:
+        UserError: tensorboardX is not installed.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise UserError(
+                "TensorBoard files need tensorboardX, which is not installed: pip install 'jaxgen[tensorboard]'"
+            ) from error
+        self._open = SummaryWriter
+        self._folder = Path(folder)
+        self._writer: Any = None
+
+    def write(self, step: int, values: Values, *, kind: str) -> None:
+        """Add one scalar a name; see `Writer.write`."""
+        _checked_kind(kind)
+        if self._writer is None:
+            resumed = any(self._folder.glob("events.*"))
+            self._writer = self._open(str(self._folder), purge_step=step if resumed else None)
+        for name, value in values.items():
+            mean = float(np.mean(_plain(name, value)))
+            self._writer.add_scalar(f"{kind}/{name}", mean, step)
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class ConsoleWriter:
+    """A progress bar with speed and time left on a terminal; elsewhere one short line an evaluation.
+
+    Replicas are shown as mean ± standard deviation (n − 1).
+
+    Args:
+        total: steps of the whole run.
+        initial: steps done before, when a run resumes.
+        stream: where to write; standard error by default.
+
+    Example:
+        >>> import sys
+        >>> console = ConsoleWriter(total=200, stream=sys.stdout)
+        >>> console.write(100, {"elbo": -98.76543, "kl": [24.0, 26.0]}, kind="evaluate")
+        step 100/200: elbo −98.77, kl 25 ± 1.4
+        >>> console.close()
+    """
+
+    def __init__(self, *, total: int, initial: int = 0, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._total = total
+        self._bar = None
+        if self._stream.isatty():
+            self._bar = tqdm(
+                total=total,
+                initial=initial,
+                file=self._stream,
+                unit=" steps",
+                unit_scale=True,
+                dynamic_ncols=True,
+                bar_format="{percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} {rate_fmt}, {remaining} left{postfix}",
+            )
+
+    def write(self, step: int, values: Values, *, kind: str) -> None:
+        """Move the bar to `step`, show the values; an evaluation keeps its line. See `Writer.write`."""
+        _checked_kind(kind)
+        if kind == "evaluate":
+            line = f"step {step}/{self._total}: {_short(values)}"
+            if self._bar is None:
+                print(line, file=self._stream, flush=True)
+            else:
+                self._bar.write(line, file=self._stream)
+        if self._bar is not None:
+            if kind == "train":
+                self._bar.set_postfix_str(_short(values), refresh=False)
+            self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it stands and let go of the terminal."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class MultiWriter:
+    """Several writers as one.
+
+    Args:
+        writers: each gets every log point; closing closes all of them, even if one fails to.
+    """
+
+    def __init__(self, writers: Sequence[Writer]) -> None:
+        self._writers = tuple(writers)
+
+    def write(self, step: int, values: Values, *, kind: str) -> None:
+        """Pass the log point on; see `Writer.write`."""
+        for writer in self._writers:
+            writer.write(step, values, kind=kind)
+
+    def close(self) -> None:
+        """Close every writer, then raise the first error if there was one."""
+        errors = []
+        for writer in self._writers:
+            try:
+                writer.close()
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+
+def _checked_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
+    return kind
+
+
+def _plain(name: str, value: Any) -> float | list[float]:
+    """Python floats from whatever is a number, or a list of numbers."""
+    array = np.asarray(value, np.float64)
+    if array.ndim > 1:
+        raise ValueError(
+            f"{name!r} must be a number or a list with one number a replica, got shape {array.shape}"
+        )
+    return array.tolist()
+
+
+def _strict(value: float | list[float]) -> Any:
+    """JSON knows no NaN and no infinity: their names, as strings."""
+    if isinstance(value, list):
+        return [_strict(entry) for entry in value]
+    return value if math.isfinite(value) else str(value)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    point = json.loads(line)
+    step, kind = point["step"], _checked_kind(point["kind"])
+    if type(step) is not int:
+        raise ValueError(f"step must be an integer, got {step!r}")
+    rest = {name: _plain(name, value) for name, value in point.items() if name not in ("step", "kind")}
+    return {"step": step, "kind": kind} | rest
+
+
+def _short(values: Values) -> str:
+    """The first names and their values on one line."""
+    return ", ".join(f"{name} {_number(_plain(name, value))}" for name, value in [*values.items()][:SHOWN])
+
+
+def _number(value: float | list[float]) -> str:
+    if isinstance(value, list) and len(value) > 1:
+        return f"{np.mean(value):.4g} ± {np.std(value, ddof=1):.2g}".replace("-", "−")
+    return f"{np.mean(value):.4g}".replace("-", "−")
+
+
+def _ends_in_newline(path: Path) -> bool:
+    """Whether a next line may start; true of an empty file."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
