@@ -1,9 +1,8 @@
-"""One self-contained HTML page from plain data: no network, no script needed, at home on a laptop and a phone."""
+"""One self-contained HTML page from plain data: no network, no script, at home on a laptop and a phone."""
 
 import base64
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
@@ -159,74 +158,7 @@ def _origin(command: str, details: Mapping[str, str]) -> str:
     return f"<section>\n<h2>How to get this again</h2>\n<div class='card'>{block}{rows}</div>\n</section>"
 
 
-_STYLE = re.sub(
-    r"\n\s*",
-    "\n",
-    """
-    :root { color-scheme: light dark; --paper: #f4f6f8; --card: #ffffff; --ink: #1f2933; --soft: #5b6770;
-            --line: #dde3e8; --accent: #0072b2; --code: #eef2f5; }
-    @media (prefers-color-scheme: dark) {
-      :root { --paper: #14181c; --card: #1e242a; --ink: #e6eaee; --soft: #a3afb9; --line: #333c45;
-              --accent: #6cb8e6; --code: #171c21; }
-    }
-    * { box-sizing: border-box; }
-    body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.5;
-           font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", sans-serif; }
-    main { max-width: 76rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; }
-    h1 { font-size: clamp(1.6rem, 4vw, 2.2rem); line-height: 1.2; margin: .5rem 0; overflow-wrap: anywhere; }
-    h2 { font-size: 1.2rem; margin: 2.2rem 0 .8rem; }
-    h3 { font-size: 1rem; margin: 0; }
-    .lead { color: var(--soft); font-size: 1.05rem; margin: 0 0 1rem; max-width: 48rem; overflow-wrap: anywhere; }
-    .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .8rem 1.5rem;
-             margin: 1.2rem 0 0; padding: .9rem 0; border-top: 1px solid var(--line);
-             border-bottom: 1px solid var(--line); }
-    dt { color: var(--soft); font-size: .85rem; }
-    dd { margin: 0; overflow-wrap: anywhere; }
-    .facts dd { font-weight: 600; }
-    .card { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; margin: 0;
-            min-width: 0; }
-    .grid { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.25rem; align-items: start; }
-    .wide { grid-column: 1 / -1; }
-    figcaption p { color: var(--soft); font-size: .92rem; margin: .2rem 0 .8rem; max-width: 48rem; }
-    img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #fff; border-radius: .35rem; }
-    .wide img { width: min(100%, 48rem); }
-    table { border-collapse: collapse; width: 100%; }
-    th, td { text-align: left; font-weight: 400; padding: .4rem .9rem .4rem 0; vertical-align: baseline;
-             border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
-    thead th { color: var(--soft); font-size: .85rem; }
-    tbody tr:last-child > * { border-bottom: 0; }
-    .number { text-align: right; font-variant-numeric: tabular-nums; }
-    td.number { font-weight: 600; white-space: nowrap; }
-    .note { color: var(--soft); }
-    pre { margin: 0; padding: .8rem 1rem; background: var(--code); border-radius: .35rem; overflow-x: auto; }
-    pre, .details dd { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace;
-                       font-size: .88rem; }
-    .details { display: grid; grid-template-columns: fit-content(40%) minmax(0, 1fr); gap: .3rem 1.2rem;
-               margin: 1rem 0 0; align-items: baseline; }
-    .details:first-child { margin-top: 0; }
-    @media (max-width: 48rem) {
-      main { padding: .75rem .75rem 2rem; }
-      .grid { grid-template-columns: minmax(0, 1fr); gap: .9rem; }
-      .card { padding: .75rem; }
-    }
-    @media (max-width: 34rem) {
-      thead { display: none; }
-      tbody tr { display: flex; flex-wrap: wrap; gap: 0 .5rem; padding: .45rem 0;
-                 border-bottom: 1px solid var(--line); }
-      tbody tr:last-child { border-bottom: 0; }
-      tbody tr > * { padding: 0; border: 0; }
-      tbody th { flex: 1 1 auto; }
-      tbody .note { flex-basis: 100%; font-size: .85rem; }
-    }
-    @media print {
-      :root { --paper: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #bbb; --code: #fff; }
-      main { max-width: none; padding: 0; }
-      .card, tr { break-inside: avoid; }
-      h2 { break-after: avoid; }
-      pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); }
-    }
-    """,
-).strip()
+_STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8").strip()
 
 _DOCUMENT = """<!DOCTYPE html>
 <html lang="en">

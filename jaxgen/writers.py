@@ -16,20 +16,18 @@ from tqdm import tqdm
 from jaxgen.errors import UserError
 
 __all__ = [
-    "Writer",
-    # to a file, and back
-    "JsonlWriter",
-    "read_jsonl",
-    # to be looked at
-    "TensorBoardWriter",
     "ConsoleWriter",
-    # to several
+    "JsonlWriter",
     "MultiWriter",
+    "TensorBoardWriter",
+    "Writer",
+    "read_jsonl",
 ]
 
 Values = Mapping[str, SupportsFloat | Sequence[SupportsFloat]]
 KINDS = ("train", "evaluate")
 RESERVED = ("step", "kind", "time")
+BAR = "{percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} {rate_fmt}, {remaining} left{postfix}"
 SHOWN = 5  # names on a line of the console; the file has them all
 
 
@@ -49,8 +47,8 @@ class Writer(Protocol):
 class JsonlWriter:
     """One strict JSON object a line: `{"step": 100, "kind": "train", "time": 1.7e9, "loss": 3.2}`.
 
-    The file is only ever appended to, a whole line at a time and past every buffer of the process, so that it is
-    valid after a kill. A line that a kill cut short stays, closed by a newline when the file is opened again.
+    The file is only ever appended to, a whole line at a time and past every buffer of the process, so that it
+    is valid after a kill. A line that a kill cut short stays, closed by a newline when the file is reopened.
     Numbers that are not finite become the strings "nan", "inf" and "-inf".
 
     Args:
@@ -78,8 +76,8 @@ class JsonlWriter:
         """Append one line; see `Writer.write`.
 
         Raises:
-            ValueError: `kind` is not one of "train" and "evaluate", a name is one of "step", "kind" and "time",
-                or a value is neither a number nor a list of numbers.
+            ValueError: `kind` is not one of "train" and "evaluate", a name is one of "step", "kind" and
+                "time", or a value is neither a number nor a list of numbers.
         """
         point: dict[str, Any] = {
             "step": int(step),
@@ -147,8 +145,8 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 class TensorBoardWriter:
     """Scalars named "kind/name" for TensorBoard; of replicas their mean.
 
-    Written to a folder that holds events already, as of a run that resumes, the first log point hides those at
-    its step and later.
+    Written to a folder that holds events already, as of a run that resumes, the first log point hides those
+    at its step and later.
 
     Args:
         folder: where the event files go.
@@ -162,7 +160,7 @@ class TensorBoardWriter:
             from tensorboardX import SummaryWriter
         except ImportError as error:
             raise UserError(
-                "TensorBoard files need tensorboardX, which is not installed: pip install 'jaxgen[tensorboard]'"
+                "TensorBoard files need tensorboardX, which is missing: pip install 'jaxgen[tensorboard]'"
             ) from error
         self._open = SummaryWriter
         self._folder = Path(folder)
@@ -214,7 +212,7 @@ class ConsoleWriter:
                 unit=" steps",
                 unit_scale=True,
                 dynamic_ncols=True,
-                bar_format="{percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} {rate_fmt}, {remaining} left{postfix}",
+                bar_format=BAR,
             )
 
     def write(self, step: int, values: Values, *, kind: str) -> None:

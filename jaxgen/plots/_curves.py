@@ -26,8 +26,8 @@ def curves(
 ) -> Figure:
     """Learning curves by term: training thin, evaluation dotted; replicas as their mean with ± one deviation.
 
-    Values that are not finite leave a gap. Where the first tenth of a curve would flatten the rest, the axis is
-    cut and a note says from where the curve comes.
+    Values that are not finite leave a gap. Where the first tenth of a curve would flatten the rest, the axis
+    is cut and a note says from where the curve comes.
 
     Args:
         history: log points as `jaxgen.writers.read_jsonl` gives them: "step", "kind", and a number, or a list

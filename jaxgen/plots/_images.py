@@ -24,16 +24,15 @@ def as_rgb(images: ArrayLike, *, leading: int, name: str) -> np.ndarray:
         array = array[..., None]
     if array.ndim != leading + 3 or array.shape[-1] not in (1, 3) or 0 in array.shape:
         raise ValueError(
-            f"{name} must have {leading} leading axes, then height, width and at most a channel axis of 1 or 3, "
-            f"but its shape is {np.shape(images)}; reshape flat examples to images first"
+            f"{name} must have {leading} leading axes, then height, width and at most a channel axis of 1 "
+            f"or 3, but its shape is {np.shape(images)}; reshape flat examples to images first"
         )
-    bad = ~np.isfinite(array).all(axis=-1)
-    array = np.broadcast_to(np.clip(np.nan_to_num(array), 0.0, 1.0), (*array.shape[:-1], 3))
-    return np.where(bad[..., None], np.float32(NOT_FINITE), array)
+    good = np.isfinite(array).all(axis=-1, keepdims=True)
+    return np.where(good, np.clip(array, 0.0, 1.0), np.array(NOT_FINITE, np.float32))
 
 
 def mosaic(tiles: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """Tiles [rows, columns, h, w, 3] as one image with gaps, and the distance of two tiles down and across."""
+    """Tiles [rows, columns, h, w, 3] as one image with gaps, and the distance of tiles down and across."""
     rows, columns, height, width, _ = tiles.shape
     zoom = max(1, math.ceil(TILE / max(height, width)))
     tiles = tiles.repeat(zoom, axis=2).repeat(zoom, axis=3)
@@ -46,7 +45,7 @@ def mosaic(tiles: np.ndarray) -> tuple[np.ndarray, int, int]:
 def show_mosaic(
     tiles: np.ndarray, *, title: str | None, margin: float = 0.0
 ) -> tuple[Figure, Axes, int, int]:
-    """A figure as high as its tiles ask; `margin` is the width in inches that labels on the left will take."""
+    """A figure as high as its tiles ask; `margin` is the width in inches that labels on the left take."""
     canvas, down, across = mosaic(tiles)
     height = (WIDTH - margin) * canvas.shape[0] / canvas.shape[1]
     figure, axes = new_axes(height + 0.12 + (0.35 if title else 0.0), title=title)
@@ -122,7 +121,7 @@ def samples(values: Shaped[ArrayLike, "..."], *, title: str | None = None) -> Fi
 def reconstructions(
     originals: Shaped[ArrayLike, "..."], reconstructed: Shaped[ArrayLike, "..."], *, columns: int = 8
 ) -> Figure:
-    """Originals above what the model makes of them, in labelled rows; points of the plane are joined by lines.
+    """Originals above what the model makes of them, in labelled rows; points are joined by lines.
 
     Args:
         originals: images [n, h, w] or [n, h, w, c] in [0, 1], or points [n, 2].
@@ -150,8 +149,8 @@ def reconstructions(
             np.stack([np.asarray(originals), np.asarray(reconstructed)], axis=1), ends=("data", "model")
         )
     columns = max(1, min(columns, np.shape(originals)[0]))
-    pairs = [pad_to_rows(as_rgb(x, leading=1, name="images"), columns) for x in (originals, reconstructed)]
-    tiles = np.stack(pairs, axis=1)  # [rows, 2, columns, h, w, 3]
+    kinds = [pad_to_rows(as_rgb(x, leading=1, name="images"), columns) for x in (originals, reconstructed)]
+    tiles = np.stack(kinds, axis=1)  # [rows, 2, columns, h, w, 3]
     rows = len(tiles)
     tiles = tiles.reshape(2 * rows, *tiles.shape[2:])
     figure, axes, down, _ = show_mosaic(tiles, title=None, margin=0.6)
@@ -164,7 +163,8 @@ def interpolation(frames: Shaped[ArrayLike, "rows steps ..."], *, title: str | N
     """Rows of frames that lead from one example to another; the two ends are framed.
 
     Args:
-        frames: [rows, steps, h, w] or [rows, steps, h, w, c] in [0, 1], or paths in the plane [rows, steps, 2].
+        frames: [rows, steps, h, w] or [rows, steps, h, w, c] in [0, 1], or paths in the plane,
+            [rows, steps, 2].
         title: heading inside the figure.
 
     Returns:
@@ -226,7 +226,8 @@ def carpet(
     tiles = as_rgb(images, leading=leading, name="images")
     if latents.shape[-1] != 2 or tiles.shape[:leading] != latents.shape[:-1]:
         raise ValueError(
-            f"grid must hold two latents for each image, got shape {latents.shape} for images {np.shape(images)}"
+            f"grid must hold two latents for each image, got shape {latents.shape} "
+            f"for images {np.shape(images)}"
         )
     tiles, latents = tiles.reshape(-1, *tiles.shape[leading:]), latents.reshape(-1, 2).round(6)
     across, column = np.unique(latents[:, 0], return_inverse=True)

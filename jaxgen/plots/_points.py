@@ -16,7 +16,7 @@ MANY_CLASSES = 20  # beyond, integer labels are read as a quantity
 
 
 def _finite_rows(array: np.ndarray) -> np.ndarray:
-    return np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    return np.asarray(np.isfinite(array).reshape(len(array), -1).all(axis=1))
 
 
 def _scatter(axes: Axes, xy: np.ndarray, **options: Any):
@@ -44,7 +44,8 @@ def points(
         samples: [n, 2].
         reference: [m, 2], real data, drawn grey below.
         centers: [modes, 2], drawn as crosses.
-        radius: distance, in the unit of the data, within which a sample counts for a centre; drawn as circles.
+        radius: distance, in the unit of the data, within which a sample counts for a centre; drawn as
+            circles.
         title: heading inside the figure.
 
     Returns:
@@ -70,8 +71,8 @@ def points(
         modes = _plane(centers, "centers")
         label = "modes" if radius is None else f"modes, radius {radius:g}"
         axes.scatter(modes[:, 0], modes[:, 1], marker="+", s=60, linewidths=1.4, color=MARK, label=label)
-        for center in modes if radius is not None else ():
-            axes.add_patch(Circle(tuple(center), radius, fill=False, edgecolor=MARK, linewidth=1))
+        for x, y in modes if radius is not None else ():
+            axes.add_patch(Circle((x, y), radius or 0.0, fill=False, edgecolor=MARK, linewidth=1))
     if not finite.all():
         note = f"{len(xy) - finite.sum()} of {len(xy)} samples are not finite"
         axes.text(0.01, 0.01, note, transform=axes.transAxes, color=MARK)
@@ -109,9 +110,9 @@ def embedding(
     """The latents of a batch as points: two as they are, more through their first two principal components.
 
     Args:
-        codes: [n, d], means of the latents. With d = 1 the second axis is the density's place: the points' rank.
-        labels: [n]; integers or strings give classes, named in the legend and in the scatter; real numbers, or
-            more than 20 different integers, give a colour scale.
+        codes: [n, d], means of the latents. With d = 1 the second axis is the share of points below.
+        labels: [n]; integers or strings give classes, named in the legend and in the scatter; real numbers,
+            or more than 20 different integers, give a colour scale.
         title: heading inside the figure.
 
     Returns:
@@ -157,7 +158,16 @@ def _classes(axes: Axes, xy: np.ndarray, marks: np.ndarray) -> None:
         _scatter(axes, of_class, color=color, s=float(np.clip(5000 / len(xy), 4, 18)), label=str(name))
         halo = [withStroke(linewidth=3, foreground=PAPER)]
         where = np.median(of_class, axis=0)
-        axes.text(*where, str(name), ha="center", va="center", weight="bold", color=INK, path_effects=halo)
+        axes.text(
+            where[0],
+            where[1],
+            str(name),
+            ha="center",
+            va="center",
+            weight="bold",
+            color=INK,
+            path_effects=halo,
+        )
     _legend_above(axes)
 
 
@@ -179,7 +189,7 @@ def _to_plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
 
 def _legend_above(axes: Axes) -> None:
     """The legend on top, out of the way of the points, in as few lines as fit the width."""
-    handles, names = axes.get_legend_handles_labels()
+    names = axes.get_legend_handles_labels()[1]
     columns = max(1, min(len(names), 60 // (3 + max(map(len, names)))))
     axes.legend(
         loc="lower left",

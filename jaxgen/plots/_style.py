@@ -1,5 +1,7 @@
 """One look for every picture: quiet axes, colours that survive colour blindness, letters a phone can show."""
 
+from typing import Any
+
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,7 +29,7 @@ CLASSES = (
     "#92dadd",
 )
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # shipped with matplotlib, so the same letters everywhere
     "font.size": 10.5,
