@@ -1,0 +1,118 @@
+"""The contract: a model is a NamedTuple of pure functions, training is a game of players who take turns."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Int, Key, PyTree
+
+#: Name of the mapped device axis inside the trainer's compiled step.
+AXIS = "devices"
+
+#: What a likelihood allows: any real number, the interval [0, 1], or {0, 1} (with [0, 1] tolerated and warned of).
+Domain = Literal["real", "unit", "binary"]
+
+#: ``x`` in network units, ``position`` of each example in the global batch, ``label`` where the data has one.
+Batch = Mapping[str, Array]
+Params = dict[str, PyTree]
+
+
+class Aux(NamedTuple):
+    """What a loss hands back besides its value.
+
+    Attributes:
+      metrics: scalars to log, already means over the (local) batch; the trainer averages them over devices.
+      statistics: running estimates after this loss, learned without a gradient (EMA codebook, batch statistics,
+        a count of updates). They must leave a loss equal on all devices: combine them over ``device_axis()``.
+    """
+
+    metrics: dict[str, Array]
+    statistics: PyTree
+
+
+class Model(NamedTuple):
+    """Pure functions over pytrees; what a model cannot do is ``None``.
+
+    Attributes:
+      init: ``(key, batch) -> (params, statistics)`` with ``params = {player: pytree}``.
+      losses: ``{player: (params, statistics, batch, key, train) -> (scalar, Aux)}``. A loss sees every player's
+        parameters and is differentiated in its own only.
+      turns: ``{player: updates per round}``, played in this order; each update draws a fresh batch.
+      evaluate: ``(params, statistics, batch, key) -> {metric: [batch, ...]}``, per example, so that means over a
+        split are exact.
+      summarize: ``{metric: mean over the split} -> {figure: value}``: what follows from means alone, such as active
+        units from two moments or the perplexity from code frequencies. Array-valued means that only serve it are
+        dropped by leaving them out of what it returns.
+      encode: ``(params, statistics, x) -> latent``, deterministic (the mean, the code indices).
+      decode: ``(params, statistics, latent) -> x``.
+      sample: ``(params, statistics, key, n) -> x``.
+      reconstruct: ``(params, statistics, x) -> x``.
+      optimizers: ``learning_rate -> {player: optax.GradientTransformation}``; ``None`` is Adam for every player.
+      objective: the evaluated figure that the best checkpoint minimizes; ``None`` keeps the last alone.
+      domain: what the observations may be.
+      latents: dimensions of a continuous latent vector, ``None`` where there is none.
+    """
+
+    init: Callable[..., tuple[Params, PyTree]]
+    losses: Mapping[str, Callable[..., tuple[Array, Aux]]]
+    turns: Mapping[str, int]
+    evaluate: Callable[..., dict[str, Array]]
+    summarize: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    encode: Callable[..., Array] | None = None
+    decode: Callable[..., Array] | None = None
+    sample: Callable[..., Array] | None = None
+    reconstruct: Callable[..., Array] | None = None
+    optimizers: Callable[..., Mapping[str, Any]] | None = None
+    objective: str | None = "loss"
+    domain: Domain = "real"
+    latents: int | None = None
+
+
+def check_players(model: Model, **others: Mapping[str, Any]) -> None:
+    """Checks that losses, turns and every other table (parameters, optimizers) name the same players.
+
+    Raises:
+      ValueError: naming the table and the difference, or a player whose turns are not a positive integer.
+    """
+    players = set(model.losses)
+    for name, table in {"turns": model.turns, **others}.items():
+        if set(table) != players:
+            missing, extra = sorted(players - set(table)), sorted(set(table) - players)
+            raise ValueError(
+                f"the players of `losses` are {sorted(players)}, but `{name}` lacks {missing} and adds {extra}; "
+                f"give both the same names"
+            )
+    for player, count in model.turns.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"`turns` of player {player!r} must be an integer of at least 1, got {count!r}")
+
+
+def device_axis() -> str | None:
+    """The device axis while a loss is traced by the trainer, ``None`` anywhere else.
+
+    Pass it on as ``axis_name`` to whatever sums over the whole batch: the EMA codebook, batch normalization.
+    """
+    try:
+        jax.lax.axis_size(AXIS)
+    except NameError:
+        return None
+    return AXIS
+
+
+def example_keys(key: Key[Array, ""], position: Int[ArrayLike, " batch"]) -> Key[Array, " batch"]:
+    """One key for each example, from its position in the global batch: the number of devices changes no result.
+
+    Args:
+      key: the key of this update.
+      position: position of each example in the global batch (``batch["position"]``).
+
+    Returns:
+      Keys to be used under ``jax.vmap``, one draw each.
+
+    >>> keys = example_keys(jax.random.key(0), jax.numpy.arange(3))
+    >>> jax.vmap(jax.random.normal)(keys).shape
+    (3,)
+    """
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, position)

@@ -1,0 +1,123 @@
+"""The decoder's likelihood, shared by every family: what the network's outputs mean, and −log p(x | outputs)."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Float, PyTree
+
+from jaxgen.losses import bernoulli_nll, continuous_bernoulli_nll, gaussian_nll, optimal_gaussian_scale
+from jaxgen.model import AXIS, Domain, device_axis
+
+LikelihoodName = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
+ScaleName = Literal["fixed", "shared", "per_dimension", "optimal"]
+
+#: No learned standard deviation falls below this: a constant pixel would drive the likelihood to infinity.
+SCALE_FLOOR = 1e-3
+_VARIANCE_DECAY = 0.99
+
+
+class Likelihood(NamedTuple):
+    """Pure functions around −log p(x | outputs).
+
+    Attributes:
+      init: ``() -> (params, statistics)`` of the likelihood's own.
+      nll: ``(params, statistics, outputs, targets) -> [batch]`` in nats.
+      mean: ``outputs -> E[x]`` in network units.
+      observe: ``(statistics, outputs, targets) -> (of this training batch, running)``: the statistics that the batch's
+        own ``nll`` uses, and those that stay.
+      terms: ``(params, statistics) -> {name: scalar}`` worth logging.
+      domain: what the observations may be.
+    """
+
+    init: Callable[[], tuple[PyTree, PyTree]]
+    nll: Callable[..., Float[Array, " batch"]]
+    mean: Callable[[Array], Array]
+    observe: Callable[..., tuple[PyTree, PyTree]]
+    terms: Callable[..., dict[str, Array]]
+    domain: Domain
+
+
+def _unchanged(statistics: PyTree, _outputs: Array, _targets: ArrayLike) -> tuple[PyTree, PyTree]:
+    return statistics, statistics
+
+
+def make_likelihood(
+    name: LikelihoodName, shape: Sequence[int], *, scale: ScaleName = "fixed", fixed_scale: float = 1.0
+) -> Likelihood:
+    """The likelihood of a name.
+
+    - "bernoulli", "continuous_bernoulli": the outputs are logits;
+    - "gaussian": the outputs are means, with one standard deviation: ``fixed``, learned and ``shared`` by all
+      dimensions, learned ``per_dimension``, or ``optimal`` (Rybkin et al., 2021): the maximum-likelihood scale of each
+      training batch, of which evaluation uses a running estimate.
+
+    Args:
+      name: of the likelihood.
+      shape: of one example.
+      scale: which standard deviation a Gaussian has.
+      fixed_scale: its value where it is fixed.
+
+    Raises:
+      ValueError: for an unknown name, or a fixed scale that is not positive.
+    """
+    if name == "bernoulli" or name == "continuous_bernoulli":
+        nll = bernoulli_nll if name == "bernoulli" else continuous_bernoulli_nll
+        return Likelihood(
+            init=lambda: ({}, {}),
+            nll=lambda _p, _s, logits, targets: nll(logits, targets),
+            mean=jax.nn.sigmoid if name == "bernoulli" else _continuous_bernoulli_mean,
+            observe=_unchanged,
+            terms=lambda _p, _s: {},
+            domain="binary" if name == "bernoulli" else "unit",
+        )
+    if name != "gaussian":
+        raise ValueError(f"likelihood must be bernoulli, continuous_bernoulli or gaussian, got {name!r}")
+    if not fixed_scale > 0:
+        raise ValueError(f"fixed_scale must be positive, got {fixed_scale}")
+    return _gaussian(tuple(shape), scale, fixed_scale)
+
+
+def _gaussian(shape: tuple[int, ...], scale: ScaleName, fixed_scale: float) -> Likelihood:
+    def init() -> tuple[PyTree, PyTree]:
+        if scale in ("shared", "per_dimension"):
+            return {"log_scale": jnp.zeros(() if scale == "shared" else shape)}, {}
+        return {}, {"variance": jnp.ones(())} if scale == "optimal" else {}
+
+    def sigma(params: Any, statistics: Any) -> ArrayLike:
+        if scale == "fixed":
+            return fixed_scale
+        if scale == "optimal":
+            return jnp.maximum(jnp.sqrt(statistics["variance"]), SCALE_FLOOR)
+        # log σ is bounded below, smoothly, and free above: log floor + softplus(log σ − log floor).
+        log_floor = math.log(SCALE_FLOOR)
+        return jnp.exp(log_floor + jax.nn.softplus(params["log_scale"] - log_floor))
+
+    def observe(statistics: Any, outputs: Array, targets: Array) -> tuple[Any, Any]:
+        # At its optimum the scale's own gradient is zero over the whole batch, so none need flow through it.
+        variance = jax.lax.stop_gradient(jnp.square(optimal_gaussian_scale(outputs, targets)))
+        if device_axis():
+            variance = jax.lax.pmean(variance, AXIS)
+        running = _VARIANCE_DECAY * statistics["variance"] + (1 - _VARIANCE_DECAY) * variance
+        return {"variance": variance}, {"variance": running}
+
+    return Likelihood(
+        init=init,
+        nll=lambda params, statistics, mean, targets: gaussian_nll(mean, targets, scale=sigma(params, statistics)),
+        mean=lambda outputs: outputs,
+        observe=observe if scale == "optimal" else _unchanged,
+        terms=lambda params, statistics: {} if scale == "fixed" else {"scale": jnp.mean(sigma(params, statistics))},
+        domain="real",
+    )
+
+
+def _continuous_bernoulli_mean(logits: Array) -> Array:
+    """E[x] = 1/(1 − e^(−η)) − 1/η, by its series 1/2 + η/12 − η³/720 near η = 0."""
+    small = jnp.abs(logits) < 0.1
+    safe = jnp.where(small, 1.0, logits)
+    return jnp.where(small, 0.5 + logits / 12 - logits**3 / 720, 1 / -jnp.expm1(-safe) - 1 / safe)
+

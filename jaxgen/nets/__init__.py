@@ -1,0 +1,81 @@
+"""Flax Linen modules without losses, and the two choices that every family of models offers."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from flax import linen as nn
+
+from jaxgen.nets.conv import ConvDecoder, ConvEncoder, ConvVectorDecoder, ConvVectorEncoder
+from jaxgen.nets.mlp import ACTIVATIONS, MLP
+from jaxgen.nets.resnet import ResidualBlock
+
+Network = Literal["mlp", "conv", "resnet"]
+Activation = Literal["relu", "tanh", "gelu", "silu", "leaky_relu"]
+
+_RESIDUAL_BLOCKS = 2
+
+
+def _blocks(network: Network, image_shape: Sequence[int]) -> int:
+    if len(image_shape) != 3:
+        raise ValueError(
+            f"network {network!r} needs images [height, width, channels], got examples of shape "
+            f"{tuple(image_shape)}; use network 'mlp'"
+        )
+    return _RESIDUAL_BLOCKS if network == "resnet" else 0
+
+
+def vector_encoder(
+    network: Network, hidden: Sequence[int], shape: Sequence[int], *, outputs: Sequence[int], activation: Activation
+) -> nn.Module:
+    """A network from examples of ``shape`` to arrays of shape ``outputs``.
+
+    Args:
+      network: "mlp", or "conv" / "resnet" for images.
+      hidden: widths of the dense layers, or channels of the stages that each halve the image.
+      shape: of one example.
+      outputs: shape of one output.
+      activation: between layers.
+    """
+    if network == "mlp":
+        return MLP(hidden, outputs, activation)
+    return ConvVectorEncoder(hidden, outputs, _blocks(network, shape), activation)
+
+
+def vector_decoder(
+    network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation
+) -> nn.Module:
+    """A network from vectors to arrays of ``shape``; ``hidden`` is in the encoder's order and run through backwards."""
+    if network == "mlp":
+        return MLP(tuple(reversed(hidden)), shape, activation)
+    return ConvVectorDecoder(hidden, shape, _blocks(network, shape), activation)
+
+
+def grid_encoder(
+    network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation
+) -> nn.Module:
+    """A network from images to feature maps, halved once for each entry of ``hidden``."""
+    return ConvEncoder(hidden, _blocks(network, shape), activation)
+
+
+def grid_decoder(
+    network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation
+) -> nn.Module:
+    """A network from feature maps back to images of ``shape``."""
+    return ConvDecoder(hidden, shape, _blocks(network, shape), activation)
+
+
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "Activation",
+    "ConvDecoder",
+    "ConvEncoder",
+    "ConvVectorDecoder",
+    "ConvVectorEncoder",
+    "Network",
+    "ResidualBlock",
+    "grid_decoder",
+    "grid_encoder",
+    "vector_decoder",
+    "vector_encoder",
+]

@@ -1,0 +1,95 @@
+"""Convolutional networks that halve an image at each stage, and their mirror image."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float
+
+from jaxgen.nets.mlp import ACTIVATIONS, MLP
+from jaxgen.nets.resnet import ResidualBlock
+
+
+class ConvEncoder(nn.Module):
+    """Image to feature map: each stage halves height and width (rounded up), then refines.
+
+    Attributes:
+      channels: of each stage.
+      blocks: residual blocks after each stage.
+      activation: a name of ``ACTIVATIONS``.
+    """
+
+    channels: Sequence[int]
+    blocks: int = 0
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w features"]:
+        for width in self.channels:
+            x = nn.Conv(width, (4, 4), strides=(2, 2))(x)
+            for _ in range(self.blocks):
+                x = ResidualBlock(self.activation)(x)
+            x = ACTIVATIONS[self.activation](x)
+        return x
+
+
+class ConvDecoder(nn.Module):
+    """Feature map to image: each stage refines, then doubles height and width; the last is cut to ``shape``.
+
+    Attributes:
+      channels: of each stage, in the order of the encoder; the decoder runs through them backwards.
+      shape: [height, width, channels] of the output, which has no activation.
+      blocks: residual blocks before each stage.
+      activation: a name of ``ACTIVATIONS``.
+    """
+
+    channels: Sequence[int]
+    shape: Sequence[int]
+    blocks: int = 0
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch h w features"]) -> Float[Array, "batch height width channels"]:
+        height, width, outputs = self.shape
+        for stage in range(len(self.channels) - 1, -1, -1):
+            for _ in range(self.blocks):
+                x = ResidualBlock(self.activation)(x)
+            features = self.channels[stage - 1] if stage else outputs
+            x = nn.ConvTranspose(features, (4, 4), strides=(2, 2))(x)
+            # An odd size was rounded up on the way down; the surplus row and column go again.
+            x = x[:, : -(-height // 2**stage), : -(-width // 2**stage)]
+            x = ACTIVATIONS[self.activation](x) if stage else x
+        return x
+
+
+class ConvVectorEncoder(nn.Module):
+    """A ``ConvEncoder`` read out to vectors of ``shape``."""
+
+    channels: Sequence[int]
+    shape: Sequence[int]
+    blocks: int = 0
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch ..."]:
+        x = ConvEncoder(self.channels, self.blocks, self.activation)(x)
+        return MLP((), self.shape)(x)
+
+
+class ConvVectorDecoder(nn.Module):
+    """A ``ConvDecoder`` fed from vectors."""
+
+    channels: Sequence[int]
+    shape: Sequence[int]
+    blocks: int = 0
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "batch ..."]) -> Float[Array, "batch height width channels"]:
+        halved = 2 ** len(self.channels)
+        height, width = -(-self.shape[0] // halved), -(-self.shape[1] // halved)
+        x = nn.Dense(height * width * self.channels[-1])(z.reshape(z.shape[0], -1))
+        x = ACTIVATIONS[self.activation](x)
+        x = jnp.reshape(x, (-1, height, width, self.channels[-1]))
+        return ConvDecoder(self.channels, self.shape, self.blocks, self.activation)(x)

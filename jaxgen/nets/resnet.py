@@ -1,0 +1,19 @@
+"""Residual blocks."""
+
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float
+
+from jaxgen.nets.mlp import ACTIVATIONS
+
+
+class ResidualBlock(nn.Module):
+    """x + conv1×1(act(conv3×3(act(x)))), as in the VQ-VAE's networks (van den Oord et al., 2017)."""
+
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch h w features"]) -> Float[Array, "batch h w features"]:
+        act, features = ACTIVATIONS[self.activation], x.shape[-1]
+        hidden = nn.Conv(features, (3, 3))(act(x))
+        return x + nn.Conv(features, (1, 1))(act(hidden))

@@ -1,0 +1,155 @@
+"""Checkpoints: everything a run needs to go on, saved together, by orbax; the last two and the best are kept."""
+
+import hashlib
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from jaxgen.errors import UserError
+
+
+class Restored(NamedTuple):
+    """A checkpoint read back: the step, the state in the shape of the template, what was recorded beside it."""
+
+    step: int
+    state: PyTree
+    record: dict[str, Any]
+
+
+def _flatten(tree: PyTree) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _digest(flat: Mapping[str, np.ndarray]) -> str:
+    """Over names, types, shapes and bytes: a flipped bit is a damaged checkpoint, not another model."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(flat):
+        leaf = np.ascontiguousarray(flat[name])
+        digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
+        digest.update(leaf.tobytes())
+    return digest.hexdigest()
+
+
+def _unflatten(template: PyTree, flat: Mapping[str, np.ndarray]) -> PyTree:
+    def leaf(path, like):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name not in flat or flat[name].shape != np.shape(like):
+            raise UserError(
+                f"the checkpoint holds {name!r} as {flat[name].shape if name in flat else 'nothing'}, "
+                f"but this model needs {np.shape(like)}; it was written by another model"
+            )
+        return flat[name]
+
+    return jax.tree_util.tree_map_with_path(leaf, template)
+
+
+class Checkpoints:
+    """The checkpoints of one run's folder.
+
+    Saving is asynchronous: the state is copied to the host, then written while training goes on; a checkpoint that
+    a kill cut short is never taken for a whole one.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False):
+        keep = AnyPreservationPolicy(
+            [
+                LatestN(2),
+                BestN(
+                    get_metric_fn=lambda metrics: -metrics["objective"],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        self._folder, self._read_only = folder.absolute(), read_only
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=None if read_only else keep, read_only=read_only, create=not read_only
+            ),
+        )
+
+    def save(self, step: int, state: PyTree, record: Mapping[str, Any], *, objective: float | None) -> None:
+        """Saves everything of ``step``; a step that is already there is left as it is.
+
+        Args:
+          state: host arrays, without a device axis.
+          record: what goes into JSON beside the state (figures, the best objective so far).
+          objective: smaller is better; ``None`` where nothing was evaluated.
+        """
+        if step in self._manager.all_steps():
+            return
+        flat = _flatten(state)
+        record = {**record, "digest": _digest(flat)}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(state=ocp.args.StandardSave(flat), record=ocp.args.JsonSave(record)),
+            metrics=None if objective is None else {"objective": objective},
+            force=True,
+        )
+
+    def restore(self, template: PyTree, *, step: int | None = None) -> Restored | None:
+        """The newest checkpoint that is whole, or the one of ``step``; ``None`` where there is none at all.
+
+        A damaged one is passed over with a warning.
+
+        Args:
+          template: a pytree of arrays or shapes; only its leaves are looked up.
+
+        Raises:
+          UserError: if checkpoints are there but none can be read, or they are of another model.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True) if step is None else [step]
+        for candidate in steps:
+            try:
+                flat, record = self._read(candidate)
+            except Exception as error:  # orbax raises whatever its storage raised
+                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+                warnings.warn(f"the checkpoint of step {candidate} is damaged ({reason}); trying the one before")
+                self._set_aside(candidate)
+                continue
+            return Restored(candidate, _unflatten(template, flat), record)
+        if steps:
+            raise UserError(f"none of the checkpoints {steps} can be read; delete the folder and train again")
+        return None
+
+    def _set_aside(self, step: int) -> None:
+        """Renames a damaged checkpoint, so that the step can be saved anew and nothing is deleted unseen."""
+        if not self._read_only:
+            (self._folder / str(step)).rename(self._folder / f"{step}.damaged-{time.time_ns()}")
+            self._manager.reload()
+
+    def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        items = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
+        )
+        flat = {name: np.asarray(leaf) for name, leaf in items.state.items()}
+        if _digest(flat) != items.record["digest"]:
+            raise ValueError("its content does not match its digest")
+        return flat, items.record
+
+    def best(self) -> int | None:
+        """The step with the smallest objective among those kept; ``None`` where nothing was evaluated."""
+        scores = {}
+        for step in self._manager.all_steps():
+            metrics = self._manager.metrics(step)
+            if metrics and np.isfinite(metrics["objective"]):
+                scores[step] = metrics["objective"]
+        return min(scores, key=lambda step: (scores[step], step)) if scores else None
+
+    def wait(self) -> None:
+        """Waits until all that was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and lets go of the threads."""
+        self._manager.close()

@@ -1,0 +1,114 @@
+"""The one file that knows how many devices there are.
+
+A function is written for one device, with the axis name ``jaxgen.model.AXIS``, and mapped with ``jax.pmap``; a single
+device is the case n = 1 of the same path. Replicas (seeds) are a ``vmap`` under it. What is mapped has a leading
+device axis, then a replica axis if there are several replicas.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from jaxgen.errors import UserError
+from jaxgen.model import AXIS
+
+
+class Devices(NamedTuple):
+    """The local devices of a run and the number of replicas trained side by side on each."""
+
+    local: Sequence[jax.Device]
+    replicas: int = 1
+
+    @property
+    def num_global(self) -> int:
+        """Devices over all processes."""
+        return len(self.local) * jax.process_count()
+
+    def sharding(self, *, split: bool) -> NamedSharding:
+        """A placement that splits the leading axis over the devices, or copies the whole to each."""
+        mesh = Mesh(np.array(self.local), (AXIS,))
+        return NamedSharding(mesh, PartitionSpec(AXIS) if split else PartitionSpec())
+
+
+def choose(num_devices: int | None, *, batch_size: int, replicas: int = 1) -> Devices:
+    """The first ``num_devices`` local devices (all by default), checked against the batch."""
+    available = jax.local_devices()
+    if num_devices is not None and not 1 <= num_devices <= len(available):
+        raise UserError(f"--devices {num_devices} was asked for, but {len(available)} are here; give 1 to {len(available)}")
+    devices = Devices(available[:num_devices], replicas)
+    if batch_size % devices.num_global:
+        raise UserError(
+            f"the batch of {batch_size} does not divide by the {devices.num_global} devices; "
+            f"take a multiple of {devices.num_global}, or fewer devices with --devices"
+        )
+    return devices
+
+
+def parallel(
+    function: Callable[..., Any],
+    devices: Devices,
+    *,
+    in_axes: Sequence[int | None],
+    replica_axes: Sequence[int | None],
+    donate: tuple[int, ...] = (),
+) -> Callable[..., Any]:
+    """Maps a per-device function over the devices, and over the replicas inside each.
+
+    Args:
+      function: arrays in, arrays out; may use collectives over ``AXIS``.
+      in_axes: 0 for the arguments that differ by device, ``None`` for what all devices share.
+      replica_axes: likewise for the replicas on one device.
+      donate: positions of the arguments whose memory the result may take.
+    """
+    if devices.replicas > 1:
+        function = jax.vmap(function, in_axes=tuple(replica_axes))
+    return jax.pmap(
+        function, axis_name=AXIS, in_axes=tuple(in_axes), donate_argnums=donate, devices=list(devices.local)
+    )
+
+
+def replicate(tree: PyTree, devices: Devices) -> PyTree:
+    """A copy for each device, on a new leading axis."""
+    sharding = devices.sharding(split=True)
+    return jax.tree.map(
+        lambda a: jax.device_put(np.broadcast_to(a, (len(devices.local), *np.shape(a))), sharding), tree
+    )
+
+
+def first(tree: PyTree) -> PyTree:
+    """The first device's part, as NumPy arrays: what was replicated is equal on all."""
+    return jax.tree.map(lambda a: np.asarray(a.addressable_shards[0].data)[0], tree)
+
+
+def share(tree: PyTree, devices: Devices) -> PyTree:
+    """The whole on each device, without a device axis: data that fits."""
+    return jax.device_put(tree, devices.sharding(split=False))
+
+
+def split(tree: PyTree, devices: Devices, *, axis: int) -> PyTree:
+    """Cuts the global batch ``axis`` into equal parts, one for each device, stacked on a new leading axis.
+
+    Each process keeps the parts of its own devices.
+    """
+    count, here = devices.num_global, len(devices.local)
+    start = jax.process_index() * here
+
+    def cut(a: np.ndarray) -> np.ndarray:
+        parts = np.split(a, count, axis=axis)[start : start + here] if count > 1 else [a]
+        return np.stack(parts) if len(parts) > 1 else parts[0][None]
+
+    return jax.device_put(jax.tree.map(cut, tree), devices.sharding(split=True))
+
+
+def mean_over_devices(tree: PyTree) -> PyTree:
+    """``pmean`` over the device axis; nothing at all where there is one device."""
+    return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.pmean(tree, AXIS)
+
+
+def sum_over_devices(tree: PyTree) -> PyTree:
+    """``psum`` over the device axis; nothing at all where there is one device."""
+    return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)

@@ -1,0 +1,139 @@
+"""The one evaluation loop: exact means over a split, and what follows from them."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import PyTree
+
+from jaxgen.data import Dataset
+from jaxgen.metrics import mode_counts, mode_coverage, reverse_kl
+from jaxgen.model import Model, example_keys
+from jaxgen.training.devices import Devices, first, parallel, share, split, sum_over_devices
+from jaxgen.training.feed import num_bytes
+from jaxgen.training.state import replica
+from jaxgen.training.step import Prepare
+
+#: A figure is one number, or one for each replica.
+Figures = dict[str, float | list[float]]
+
+_KEY = 0x5EED  # evaluation draws the same noise at every step, so that its curve shows the model alone
+_COVERAGE_SAMPLES, _COVERAGE_SIGMAS = 2500, 3.0  # PacGAN's definition of a found mode
+
+
+class Evaluator:
+    """Evaluates one model on one split, again and again, with one compiled function."""
+
+    def __init__(
+        self,
+        model: Model,
+        arrays: Mapping[str, np.ndarray],
+        prepare: Prepare,
+        devices: Devices,
+        *,
+        batch_size: int = 500,
+        resident: bool = True,
+    ):
+        self._model, self._arrays, self._devices = model, arrays, devices
+        self._num_examples, count = len(arrays["x"]), devices.num_global
+        self._batch_size = -(-min(batch_size, self._num_examples) // count) * count
+        self._data = share(dict(arrays), devices) if resident else {}
+        self._length = -(-self._num_examples // self._batch_size) if resident else 1
+        self._run = parallel(
+            _make_sums(model, prepare), devices, in_axes=(0, 0, None, 0), replica_axes=(0, 0, None, None)
+        )
+
+    def __call__(self, params: PyTree, statistics: PyTree) -> dict[str, np.ndarray]:
+        """Means over the split of every metric of ``model.evaluate``, in float64: [...] or [replicas, ...].
+
+        Args:
+          params: with a device axis, as the trainer holds them.
+          statistics: likewise.
+        """
+        step, totals = self._length * self._batch_size, {}
+        for start in range(0, self._num_examples, step):
+            sums = first(self._run(params, statistics, self._data, self._feed(start, step)))
+            for name, value in sums.items():
+                # sums [(replicas,) length, ...]: the batches are added here, in float64
+                added = np.asarray(value, np.float64).sum(axis=int(self._devices.replicas > 1))
+                totals[name] = totals.get(name, 0.0) + added
+        return {name: total / self._num_examples for name, total in totals.items()}
+
+    def _feed(self, start: int, count: int) -> dict[str, Array]:
+        position = np.arange(start, start + count).reshape(-1, self._batch_size)
+        index = np.minimum(position, self._num_examples - 1)
+        feed = {"position": position, "weight": position < self._num_examples}
+        if self._data:
+            feed["index"] = index
+        else:
+            feed |= {name: a[index] for name, a in self._arrays.items()}
+        return split(feed, self._devices, axis=1)
+
+
+def _make_sums(model: Model, prepare: Prepare):
+    def sums(params: PyTree, statistics: PyTree, data: Mapping[str, Array], feed: Mapping[str, Array]):
+        def body(_, inputs: dict[str, Array]):
+            weight, position = inputs.pop("weight"), inputs["position"]
+            index = inputs.pop("index", None)
+            raw = inputs if index is None else {name: a[index] for name, a in data.items()} | inputs
+            prepare_key, key = jax.random.split(jax.random.key(_KEY))
+            values = model.evaluate(params, statistics, prepare(example_keys(prepare_key, position), raw), key)
+
+            def total(value: Array) -> Array:
+                seen = weight.reshape(-1, *(1,) * (value.ndim - 1))
+                return jnp.where(seen, value, 0).sum(axis=0)
+
+            return None, {name: total(value) for name, value in values.items()}
+
+        return sum_over_devices(jax.lax.scan(body, None, dict(feed))[1])
+
+    return sums
+
+
+def summarize(model: Model, means: Mapping[str, np.ndarray], *, replicas: int) -> Figures:
+    """Figures by name: of each replica where there are several; vectors as ``name/00``, ``name/01``, …"""
+    rows = []
+    for index in range(replicas):
+        own = {name: replica(value, index, replicas=replicas) for name, value in means.items()}
+        rows.append(_flatten(model.summarize(own) if model.summarize else own))
+    return rows[0] if replicas == 1 else {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _flatten(figures: Mapping[str, Any]) -> dict[str, float]:
+    flat = {}
+    for name, value in figures.items():
+        if np.ndim(value) == 0:
+            flat[name] = float(value)
+        else:
+            flat |= {f"{name}/{i:02d}": float(v) for i, v in enumerate(np.ravel(value))}
+    return flat
+
+
+@cache
+def _sampler(model_sample, count: int):
+    return jax.jit(lambda params, statistics: model_sample(params, statistics, jax.random.key(_KEY), count))
+
+
+def coverage(model: Model, dataset: Dataset, params: PyTree, statistics: PyTree) -> dict[str, float]:
+    """Modes found, high-quality share and reverse KL of 2500 samples, where the data's modes are known.
+
+    A sample is of high quality, and its mode found, within three standard deviations of a mode (PacGAN's definition).
+
+    Args:
+      params: of one replica, without a device axis.
+      statistics: likewise.
+
+    Returns:
+      Nothing where the modes are not known or the model does not sample.
+    """
+    if dataset.modes is None or model.sample is None:
+        return {}
+    samples = _sampler(model.sample, _COVERAGE_SAMPLES)(params, statistics)
+    centers, radius = dataset.modes.centers, _COVERAGE_SIGMAS * dataset.modes.scale
+    modes, high_quality = mode_coverage(samples, centers, radius=radius)
+    divergence = reverse_kl(mode_counts(samples, centers))
+    return {"modes": float(modes), "high_quality": float(high_quality), "reverse_kl": float(divergence)}

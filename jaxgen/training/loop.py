@@ -1,0 +1,368 @@
+"""The trainer: the only place with effects, between calls of one compiled function."""
+
+import itertools
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import PyTree
+
+from jaxgen.data import Dataset
+from jaxgen.data.prepare import Binarize, make_prepare
+from jaxgen.errors import UserError
+from jaxgen.model import Model, check_players
+from jaxgen.training import evaluate as evaluation
+from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.devices import Devices, choose, first, parallel, replicate
+from jaxgen.training.feed import Feed, num_bytes
+from jaxgen.training.state import State, create, replica, stack
+from jaxgen.training.step import make_rounds
+from jaxgen.writers import Writer
+
+Schedule = Literal["constant", "cosine", "staircase"]
+
+#: A call of the compiled function aims at this many seconds: often enough for a progress bar and for Ctrl-C.
+_CALL_SECONDS = 0.3
+#: Rounds that one call can hold at the most.
+_MAX_LENGTH = 128
+
+
+class Options(NamedTuple):
+    """How to train; everything here is recorded, and a run goes on only under the same options.
+
+    Attributes:
+      steps: rounds to play; 0 leaves it to ``epochs``.
+      epochs: passes over the training split, where ``steps`` is 0.
+      batch_size: examples of one update, over all devices.
+      learning_rate: of every player's optimizer.
+      schedule: "constant", "cosine" to zero, or "staircase": rate·10^(−i/7) in stage i = 0 … 7 of length 3^i (Burda
+        et al., 2016).
+      seed: decides initialization, data order and noise.
+      seeds: replicas trained side by side in one compiled program, with seeds ``seed``, ``seed + 1``, …
+      binarize: "dynamic" draws bits from grey values each time an example is seen, "threshold" cuts at ½.
+      dequantize: fill the steps between grey levels with uniform noise.
+      log_every: rounds between two log points.
+      evaluate_every: rounds between two evaluations, each followed by a checkpoint; 0 is a twentieth of the run.
+      memory_budget: MiB of a split that may lie on a device; a larger one is streamed from the host.
+    """
+
+    steps: int = 0
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: Schedule = "constant"
+    seed: int = 0
+    seeds: int = 1
+    binarize: Binarize = "none"
+    dequantize: bool = False
+    log_every: int = 100
+    evaluate_every: int = 0
+    memory_budget: int = 1024
+
+
+class Result(NamedTuple):
+    """What a finished run leaves in memory.
+
+    Attributes:
+      state: host arrays, with a replica axis if there are several.
+      figures: the last evaluation's, one number each or one for each replica.
+      seconds: wall time from the first round to the end.
+    """
+
+    state: State
+    figures: evaluation.Figures
+    seconds: float
+
+
+class NonFiniteError(UserError):
+    """A loss or a gradient stopped being finite."""
+
+
+class Interrupted(Exception):
+    """SIGTERM or Ctrl-C: the run was saved and can go on."""
+
+    def __init__(self, step: int, signum: int):
+        super().__init__(f"stopped at step {step}")
+        self.step, self.signum = step, signum
+
+
+def num_steps(options: Options, *, num_examples: int, updates: int) -> int:
+    """Rounds of a run: an epoch is as many rounds as use every example once.
+
+    Raises:
+      UserError: for steps or epochs that are not positive, or a batch larger than the set.
+    """
+    for name in ("epochs", "batch_size", "seeds", "log_every", "memory_budget"):
+        if getattr(options, name) < 1:
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} must be at least 1, got {getattr(options, name)}")
+    for name in ("steps", "evaluate_every"):
+        if getattr(options, name) < 0:
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} must not be negative, got {getattr(options, name)}")
+    if not options.learning_rate > 0:
+        raise UserError(f"--learning-rate must be positive, got {options.learning_rate}")
+    if options.batch_size > num_examples:
+        raise UserError(
+            f"the batch of {options.batch_size} is larger than the {num_examples} training examples; "
+            f"give --batch-size {num_examples} or less"
+        )
+    return options.steps or max(1, options.epochs * (num_examples // options.batch_size) // updates)
+
+
+def learning_rate_schedule(options: Options, updates: int) -> optax.Schedule:
+    """The learning rate as a function of a player's own updates."""
+    rate = options.learning_rate
+    if options.schedule == "constant":
+        return optax.constant_schedule(rate)
+    if options.schedule == "cosine":
+        return optax.cosine_decay_schedule(rate, updates)
+    ends = [round(updates * (3**i - 1) / 2 / 3280) for i in range(1, 8)]
+    return optax.piecewise_constant_schedule(rate, {end: 10 ** (-1 / 7) for end in ends})
+
+
+def make_optimizers(model: Model, options: Options, steps: int) -> Mapping[str, Any]:
+    """The model's own optimizers, or Adam for every player."""
+    optimizers = {}
+    for player, turns in model.turns.items():
+        schedule = learning_rate_schedule(options, steps * turns)
+        optimizers[player] = model.optimizers(schedule)[player] if model.optimizers else optax.adam(schedule)
+    return optimizers
+
+
+def train(
+    model: Model,
+    dataset: Dataset,
+    options: Options = Options(),  # noqa: B008 (immutable)
+    *,
+    optimizers: Mapping[str, Any] | None = None,
+    num_devices: int | None = None,
+    checkpoints: Checkpoints | None = None,
+    writers: tuple[Writer, ...] = (),
+    progress: Callable[[int, int, Mapping[str, Any]], None] | None = None,
+) -> Result:
+    """Trains a model: rounds, log points, evaluations, checkpoints; goes on from the newest checkpoint.
+
+    Args:
+      model: the contract.
+      dataset: its ``train`` split is learned, its ``test`` split evaluated.
+      options: recorded hyperparameters.
+      optimizers: one for each player; the model's own by default.
+      num_devices: local devices to use, all by default. It changes no result beyond rounding.
+      checkpoints: where to save and what to go on from; ``None`` keeps nothing.
+      writers: where log points and evaluations go.
+      progress: called after every call with (step, steps, latest training metrics).
+
+    Returns:
+      The final state, the last evaluation's figures and the time.
+
+    Raises:
+      UserError: for options that do not fit the data or the devices.
+      NonFiniteError: naming the player, the term, the step and the batch.
+      Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
+    """
+    updates = sum(model.turns.values())
+    check_players(model)
+    steps = num_steps(options, num_examples=len(dataset.train["x"]), updates=updates)
+    if optimizers is None:
+        optimizers = make_optimizers(model, options, steps)
+    run = _Run(model, dataset, options, optimizers, num_devices, checkpoints, writers)
+    with _signals() as caught, ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
+        try:
+            return _play(run, steps, pool, caught, progress)
+        finally:
+            if checkpoints is not None:
+                checkpoints.wait()
+
+
+class _Run:
+    """One run's compiled functions, data, and state on the devices."""
+
+    def __init__(self, model, dataset, options, optimizers, num_devices, checkpoints, writers):
+        self.model, self.dataset, self.options = model, dataset, options
+        self.checkpoints, self.writers = checkpoints, writers
+        self.updates = sum(model.turns.values())
+        seeds = [options.seed + i for i in range(options.seeds)]
+        self.devices: Devices = choose(num_devices, batch_size=options.batch_size, replicas=len(seeds))
+        prepare = make_prepare(
+            scale=dataset.scale, binarize=options.binarize, dequantize=options.dequantize
+        )
+        budget = options.memory_budget * 2**20
+        self.feed = Feed(
+            dataset.train,
+            self.devices,
+            seeds=seeds,
+            batch_size=options.batch_size,
+            updates=self.updates,
+            length=_MAX_LENGTH,
+            resident=num_bytes(dataset.train) <= budget,
+        )
+        self.evaluator = evaluation.Evaluator(
+            model, dataset.test, prepare, self.devices, resident=num_bytes(dataset.test) <= budget
+        )
+        self.rounds = parallel(
+            make_rounds(model, optimizers, prepare),
+            self.devices,
+            in_axes=(0, None, 0, None),
+            replica_axes=(0, None, 0, None),
+            donate=(0,),
+        )
+        # The first two raw examples, in network units: shapes are all that initialization needs.
+        raw = {name: np.asarray(a[:2]) for name, a in dataset.train.items()} | {"position": np.arange(2)}
+        batch = prepare(jax.random.split(jax.random.key(0), 2), jax.tree.map(jnp.asarray, raw))
+        state = stack([create(model, optimizers, batch, seed=seed) for seed in seeds])
+        self.start, self.figures = 0, {}
+        if checkpoints is not None:
+            restored = checkpoints.restore(state)
+            if restored is not None:
+                self.start, self.figures = restored.step, restored.record["figures"]
+                state = restored.state
+        self.state = replicate(state, self.devices)
+
+    def evaluate(self) -> evaluation.Figures:
+        """Figures of the test split, and the mode coverage where modes are known."""
+        means = self.evaluator(self.state.params, self.state.statistics)
+        replicas = self.options.seeds
+        figures = evaluation.summarize(self.model, means, replicas=replicas)
+        if self.dataset.modes is not None and self.model.sample is not None:
+            host = first((self.state.params, self.state.statistics))
+            rows = [
+                evaluation.coverage(self.model, self.dataset, *replica(host, i, replicas=replicas))
+                for i in range(replicas)
+            ]
+            figures |= rows[0] if replicas == 1 else {name: [row[name] for row in rows] for name in rows[0]}
+        return figures
+
+    def write(self, step: int, values: Mapping[str, Any], kind: str) -> None:
+        for writer in self.writers:
+            writer.write(step, values, kind=kind)
+
+    def save(self, step: int, *, evaluated: bool) -> None:
+        if self.checkpoints is None:
+            return
+        objective = self.figures.get(self.model.objective) if evaluated and self.model.objective else None
+        self.checkpoints.save(
+            step,
+            first(self.state),
+            {"figures": self.figures},
+            objective=None if objective is None else float(np.mean(objective)),
+        )
+
+
+def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], progress) -> Result:
+    options, model = run.options, run.model
+    evaluate_every = options.evaluate_every or max(1, steps // 20)
+    began, step, logged = time.perf_counter(), run.start, []
+
+    def next_stop(at: int, rounds: int) -> int:
+        return min(at + rounds, steps, *((at // every + 1) * every for every in (options.log_every, evaluate_every)))
+
+    rounds = 1
+    stop = next_stop(step, rounds)
+    pending = pool.submit(run.feed, step, stop - step) if step < steps else None
+    while step < steps and not caught:
+        call_began = time.perf_counter()
+        run.state, metrics = run.rounds(run.state, run.feed.data, pending.result(), np.int32(stop - step))
+        here, step = step, stop
+        # The next batches are gathered while the device computes.
+        stop = next_stop(step, rounds)
+        pending = pool.submit(run.feed, step, stop - step) if step < steps else None
+        values = {name: value[..., : step - here] for name, value in first(metrics).items()}
+        _check_finite(values, run, first_step=here)
+        rounds = _adapt(rounds, step - here, time.perf_counter() - call_began, run.feed.length)
+        logged.append(values)
+        latest = {name: _number(value[..., -1]) for name, value in values.items()}
+        if step % options.log_every == 0 or step == steps:
+            run.write(step, _means(logged, model), "train")
+            logged = []
+        if progress:
+            progress(step, steps, _short_names(latest, model))
+        if step % evaluate_every == 0 or step == steps:
+            run.figures = run.evaluate()
+            _check_figures(run.figures, step)
+            run.write(step, run.figures, "evaluate")
+            run.save(step, evaluated=True)
+    if step < steps:
+        run.save(step, evaluated=False)
+        raise Interrupted(step, caught[0])
+    return Result(first(run.state), run.figures, time.perf_counter() - began)
+
+
+def _adapt(rounds: int, played: int, seconds: float, length: int) -> int:
+    """Rounds of the next call: as many as fill ``_CALL_SECONDS``, growing gently past the first, compiling call."""
+    return int(np.clip(_CALL_SECONDS / max(seconds / played, 1e-9), 1, min(4 * rounds, length)))
+
+
+def _number(value: np.ndarray) -> float | list[float]:
+    return np.asarray(value, np.float64).tolist()
+
+
+def _short_names(values: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    """``player/metric``, or ``metric`` alone where there is one player."""
+    return {name.split("/", 1)[1]: v for name, v in values.items()} if len(model.losses) == 1 else dict(values)
+
+
+def _means(logged: list[dict[str, np.ndarray]], model: Model) -> dict[str, Any]:
+    """Means over the rounds since the last log point."""
+    joined = {name: np.concatenate([v[name] for v in logged], axis=-1) for name in logged[0]}
+    return _short_names({name: _number(np.mean(v, axis=-1, dtype=np.float64)) for name, v in joined.items()}, model)
+
+
+def _check_finite(values: Mapping[str, np.ndarray], run: _Run, *, first_step: int) -> None:
+    bad = {name: np.argwhere(~np.isfinite(v.reshape(-1, v.shape[-1]))) for name, v in values.items()}
+    bad = {name: where for name, where in bad.items() if len(where)}
+    if not bad:
+        return
+    # The earliest round; within it a term of the loss before the loss, and the gradient last.
+    order = {name: (where[:, 1].min(), name.endswith("/loss"), name.endswith("/grad_norm")) for name, where in bad.items()}
+    name = min(order, key=order.__getitem__)
+    step = first_step + int(order[name][0])
+    player, term = name.split("/", 1)
+    batches = len(run.dataset.train["x"]) // run.options.batch_size
+    epoch, batch = divmod(step * run.updates, batches)
+    term = "the gradient" if term == "grad_norm" else f"the term {term!r}"
+    raise NonFiniteError(
+        f"{term} of player {player!r} is not finite at step {step + 1} (batch {batch} of epoch {epoch}); "
+        f"the last checkpoint is kept, try a smaller --learning-rate than {run.options.learning_rate:g}"
+    )
+
+
+def _check_figures(figures: evaluation.Figures, step: int) -> None:
+    for name, value in figures.items():
+        if not all(math.isfinite(v) for v in itertools.chain(np.atleast_1d(value))) and name != "reverse_kl":
+            raise NonFiniteError(
+                f"the evaluated {name!r} is {value} at step {step}; the last checkpoint is kept, "
+                f"try a smaller learning rate or look at the test data"
+            )
+
+
+@contextmanager
+def _signals():
+    """Collects SIGTERM and Ctrl-C for the loop to see; a second Ctrl-C interrupts at once."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(signum, _frame):
+        if caught and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(signum)
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+

@@ -1,0 +1,115 @@
+"""The compiled path: an update of one player, a round of turns, a scan of rounds."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import PyTree
+
+from jaxgen.model import AXIS, Batch, Model, example_keys
+from jaxgen.training.devices import mean_over_devices
+from jaxgen.training.state import State
+
+#: ``(keys [batch], raw batch) -> batch``: scaling, binarization and dequantization, inside the compiled step.
+Prepare = Callable[[Array, Mapping[str, Array]], Batch]
+
+
+def update(
+    model: Model, optimizer: optax.GradientTransformation, player: str, state: State, batch: Batch, key: Array
+) -> tuple[State, dict[str, Array]]:
+    """One gradient step of one player; the others' parameters are constants to it."""
+
+    def loss_fn(own: PyTree):
+        params = {**state.params, player: own}
+        return model.losses[player](params, state.statistics, batch, key, True)
+
+    (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params[player])
+    grads, metrics = mean_over_devices((grads, {"loss": loss, **aux.metrics}))
+    updates, opt_state = optimizer.update(grads, state.opt_state[player], state.params[player])
+    state = state._replace(
+        params={**state.params, player: optax.apply_updates(state.params[player], updates)},
+        opt_state={**state.opt_state, player: opt_state},
+        statistics=aux.statistics,
+    )
+    return state, {**metrics, "grad_norm": optax.tree.norm(grads)}
+
+
+def play_round(
+    model: Model, optimizers: Mapping[str, Any], prepare: Prepare, state: State, raw: Mapping[str, Array]
+) -> tuple[State, dict[str, Array]]:
+    """One round: every player takes its turns, each with a fresh batch and fresh noise.
+
+    Args:
+      raw: arrays [updates, batch, ...] of this device, with ``position`` in the global batch.
+
+    Returns:
+      The next state, and ``{"player/metric": scalar}``, the mean over the player's turns.
+    """
+    round_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    metrics: dict[str, Array] = {}
+    done = 0
+    for player, turns in model.turns.items():
+
+        def turn(state, inputs, player=player):
+            index, raw_batch = inputs
+            prepare_key, loss_key = jax.random.split(jax.random.fold_in(round_key, index))
+            batch = prepare(example_keys(prepare_key, raw_batch["position"]), raw_batch)
+            return update(model, optimizers[player], player, state, batch, loss_key)
+
+        indices = done + jnp.arange(turns)
+        batches = {name: a[done : done + turns] for name, a in raw.items()}
+        if turns == 1:
+            state, terms = turn(state, jax.tree.map(lambda a: a[0], (indices, batches)))
+        else:
+            state, terms = jax.lax.scan(turn, state, (indices, batches))
+            terms = jax.tree.map(lambda a: a.mean(axis=0), terms)
+        metrics |= {f"{player}/{name}": value for name, value in terms.items()}
+        done += turns
+    return state._replace(step=state.step + 1), metrics
+
+
+def make_rounds(model: Model, optimizers: Mapping[str, Any], prepare: Prepare) -> Callable[..., Any]:
+    """The function that the trainer compiles once: up to ``length`` rounds, of which the first ``limit`` are played.
+
+    ``limit`` is an argument and not a shape, so that the rest before a log point, an evaluation or the end is no
+    second trace.
+
+    Returns:
+      ``(state, data, feed, limit) -> (state, {"player/metric": [length]})``. ``feed`` holds either ``index``
+      [length, updates, batch] into ``data``, which lies on the device, or the examples themselves.
+    """
+
+    def gather(data: Mapping[str, Array], feed: Mapping[str, Array]) -> dict[str, Array]:
+        if "index" not in feed:
+            return dict(feed)
+        return {name: a[feed["index"]] for name, a in data.items()}
+
+    def rounds(state: State, data: Mapping[str, Array], feed: Mapping[str, Array], limit: Array):
+        updates, batch_size = next(iter(feed.values())).shape[1:3]
+        position = jax.lax.axis_index(AXIS) * batch_size + jnp.arange(batch_size)
+        position = jnp.broadcast_to(position, (updates, batch_size))
+
+        # Jitted so that its shapes and its operations come out of one trace.
+        @jax.jit
+        def play(state: State, data: Mapping[str, Array], position: Array, inputs: Mapping[str, Array]):
+            return play_round(model, optimizers, prepare, state, {**gather(data, inputs), "position": position})
+
+        length = next(iter(feed.values())).shape[0]
+        shapes = jax.eval_shape(play, state, data, position, jax.tree.map(lambda a: a[0], feed))[1]
+        skipped = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+        def body(state: State, inputs):
+            index, feed_of_round = inputs
+            return jax.lax.cond(
+                index < limit,
+                lambda state: play(state, data, position, feed_of_round),
+                lambda state: (state, skipped),
+                state,
+            )
+
+        return jax.lax.scan(body, state, (jnp.arange(length), feed))
+
+    return rounds
