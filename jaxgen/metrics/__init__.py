@@ -1,7 +1,11 @@
 """Measures of generative models: pure functions of samples, features, codes and factors."""
 
 from jaxgen.metrics.coverage import ModeCoverage, mode_counts, mode_coverage, reverse_kl
+from jaxgen.metrics.frechet import FeatureStatistics, feature_statistics, frechet_distance
+from jaxgen.metrics.kernel import kernel_distance
 from jaxgen.metrics.latents import active_units
+from jaxgen.metrics.likelihood import parzen_log_likelihood
+from jaxgen.metrics.precision import PrecisionRecall, precision_recall
 from jaxgen.metrics.reconstruction import psnr
 
 __all__ = [
@@ -10,8 +14,16 @@ __all__ = [
     "mode_counts",
     "mode_coverage",
     "reverse_kl",
+    # distances between sets of features
+    "FeatureStatistics",
+    "PrecisionRecall",
+    "feature_statistics",
+    "frechet_distance",
+    "kernel_distance",
+    "precision_recall",
     # latents
     "active_units",
-    # reconstructions
+    # likelihood and reconstructions
+    "parzen_log_likelihood",
     "psnr",
 ]

@@ -1,0 +1,125 @@
+"""The Fréchet distance between two sets of features, in float64 on the host."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float, Float64
+
+from jaxgen.metrics import _checks
+
+
+class FeatureStatistics(NamedTuple):
+    """Mean and unbiased covariance of a set of features, in float64."""
+
+    mean: Float64[np.ndarray, " dims"]
+    covariance: Float64[np.ndarray, "dims dims"]
+
+
+def feature_statistics(features: Float[ArrayLike, "*shape"]) -> FeatureStatistics:
+    r"""Mean and covariance of features, which the Fréchet distance compares.
+
+    .. math::
+        \mu = \tfrac1N \sum_i f_i, \qquad \Sigma = \tfrac1{N-1} \sum_i (f_i - \mu)(f_i - \mu)^\top
+
+    Args:
+      features: [examples, dims], with no fewer examples than dimensions: with fewer the covariance is
+        singular and the distance says more about the number of examples than about the model.
+
+    Returns:
+      `FeatureStatistics(mean, covariance)`, NumPy arrays in float64 whatever the precision of the features.
+
+    Raises:
+      ValueError: if `features` is not a matrix, has fewer rows than columns or than two, or is not finite.
+
+    Reference:
+      Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter, GANs trained by a two time-scale update rule
+      converge to a local Nash equilibrium, 2017.
+
+    >>> feature_statistics(np.array([[0.0], [2.0]])).covariance.tolist()
+    [[2.0]]
+    """
+    _checks.matrix("features", features, min_rows=2)
+    num_examples, num_dims = np.shape(features)
+    if num_examples < num_dims:
+        raise ValueError(
+            f"features must hold at least as many examples as dimensions, got shape {np.shape(features)}; "
+            "pass more examples or use a smaller feature extractor."
+        )
+    rows = np.asarray(features, dtype=np.float64)
+    if not np.isfinite(rows).all():
+        raise ValueError(
+            f"features must be finite, got {int((~np.isfinite(rows)).sum())} values that are not."
+        )
+    mean = rows.mean(axis=0)
+    centered = rows - mean
+    return FeatureStatistics(mean, centered.T @ centered / (num_examples - 1))
+
+
+def frechet_distance(
+    mean_a: Float[ArrayLike, "..."],
+    cov_a: Float[ArrayLike, "..."],
+    mean_b: Float[ArrayLike, "..."],
+    cov_b: Float[ArrayLike, "..."],
+) -> float:
+    r"""Squared 2-Wasserstein distance between two Gaussians; on Inception features, FID.
+
+    .. math::
+        \|\mu_a - \mu_b\|^2 + \operatorname{Tr}\left(\Sigma_a + \Sigma_b
+        - 2 (\Sigma_a^{1/2} \Sigma_b \Sigma_a^{1/2})^{1/2}\right)
+
+    The product is taken in its symmetric form, whose eigenvalues are real, and in float64. From 0, the best,
+    upwards. It is biased upwards in the number of examples and means nothing without its feature extractor:
+    report both with the figure.
+
+    Args:
+      mean_a: [dims].
+      cov_a: [dims, dims], symmetric and positive semi-definite.
+      mean_b: [dims].
+      cov_b: [dims, dims], likewise.
+
+    Returns:
+      A number, in squared units of the features.
+
+    Raises:
+      ValueError: if the shapes do not match, a value is not finite, or a covariance is not symmetric and
+        positive semi-definite.
+
+    Reference:
+      Dowson and Landau, The Fréchet distance between multivariate normal distributions, 1982;
+      Heusel and others, 2017, for its use on generative models.
+
+    >>> frechet_distance(np.zeros(2), np.eye(2), np.array([3.0, 4.0]), 4 * np.eye(2))
+    27.0
+    """
+    first, second = np.asarray(mean_a, dtype=np.float64), np.asarray(mean_b, dtype=np.float64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(
+            f"mean_a and mean_b must have equal shapes [dims], got {first.shape} and {second.shape}."
+        )
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("mean_a and mean_b must be finite; look for the example that has nan features.")
+    values_a, vectors_a = _eigen("cov_a", cov_a, first.size)
+    values_b, vectors_b = _eigen("cov_b", cov_b, first.size)
+    # √Σa Σb √Σa = C Cᵀ with C = √Σa √Σb: the singular values of C are the roots of its eigenvalues, and no
+    # digits are lost to squaring where the covariances are nearly singular.
+    cross = np.sqrt(values_a)[:, None] * (vectors_a.T @ vectors_b) * np.sqrt(values_b)
+    trace_root = np.linalg.svd(cross, compute_uv=False).sum()
+    return max(0.0, float(np.sum((first - second) ** 2) + values_a.sum() + values_b.sum() - 2 * trace_root))
+
+
+def _eigen(name: str, covariance: ArrayLike, num_dims: int) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues and eigenvectors of a covariance, refused where it is none."""
+    matrix = np.asarray(covariance, dtype=np.float64)
+    if matrix.shape != (num_dims, num_dims):
+        raise ValueError(
+            f"{name} must have shape {(num_dims, num_dims)} to match the mean, got {matrix.shape}."
+        )
+    largest = np.abs(matrix).max(initial=0.0)
+    # Float32 covariances are accepted, with their rounding.
+    if not np.isfinite(largest) or np.abs(matrix - matrix.T).max(initial=0.0) > 1e-5 * largest:
+        raise ValueError(f"{name} must be finite and symmetric, got entries up to {largest:g}.")
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    if values.min(initial=0.0) < -1e-5 * largest:
+        raise ValueError(f"{name} must be positive semi-definite, got the eigenvalue {values.min():g}.")
+    return np.maximum(values, 0.0), vectors
