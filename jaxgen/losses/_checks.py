@@ -1,14 +1,14 @@
 """Shape, type and value checks shared by the losses and the estimators; all of them run at trace time."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 
 def as_float(name: str, value: ArrayLike) -> Array:
-    """The argument as a float array of at least 32 bits; integers are refused, since a prediction is never one."""
+    """The argument as a float array of at least 32 bits; integers are refused: a prediction is never one."""
     array = jnp.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
@@ -26,7 +26,7 @@ def as_predictions(name: str, value: ArrayLike) -> Array:
     return array
 
 
-def as_targets(name: str, value: ArrayLike, predictions_name: str, predictions: Array) -> tuple[Array, Array]:
+def as_targets(predictions_name: str, predictions: Array, name: str, value: ArrayLike) -> tuple[Array, Array]:
     """Predictions and targets in their common float type; targets may be integers or booleans."""
     targets = jnp.asarray(value)
     require_same_shape(predictions_name, predictions, name, targets)
@@ -36,6 +36,11 @@ def as_targets(name: str, value: ArrayLike, predictions_name: str, predictions: 
     if jnp.issubdtype(targets.dtype, jnp.floating):
         dtype = jnp.promote_types(dtype, targets.dtype)
     return predictions.astype(dtype), targets.astype(dtype)
+
+
+def as_pair(name_a: str, a: ArrayLike, name_b: str, b: ArrayLike) -> tuple[Array, Array]:
+    """Two predictions of one shape, such as a mean and a log-variance, in their common float type."""
+    return as_targets(name_a, as_predictions(name_a, a), name_b, as_predictions(name_b, b))
 
 
 def require_same_shape(name_a: str, a: Array, name_b: str, b: Array) -> None:
@@ -50,14 +55,12 @@ def require_broadcastable(name: str, value: Array, target_name: str, shape: tupl
     except ValueError:
         broadcast = None
     if broadcast != shape:
-        raise ValueError(
-            f"{name} must broadcast to the shape of {target_name}, got {value.shape} and {shape}"
-        )
+        raise ValueError(f"{name} must broadcast to {target_name}, got shapes {value.shape} and {shape}")
 
 
-def concrete_value(value: ArrayLike) -> np.ndarray | None:
+def _concrete_value(value: ArrayLike) -> np.ndarray | None:
     """The numbers, where they are known while tracing; None for a tracer or an array on other hosts."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return None
     if isinstance(value, Array) and not value.is_fully_addressable:
         return None
@@ -65,32 +68,33 @@ def concrete_value(value: ArrayLike) -> np.ndarray | None:
 
 
 def require_positive(name: str, value: ArrayLike) -> None:
-    numbers = concrete_value(value)
+    numbers = _concrete_value(value)
     if numbers is not None and not np.all(numbers > 0):
-        raise ValueError(f"{name} must be positive, got {numbers.min() if numbers.size > 1 else numbers}")
+        raise ValueError(f"{name} must be positive, got {numbers.min()}")
 
 
 def require_non_negative(name: str, value: ArrayLike) -> None:
-    numbers = concrete_value(value)
+    numbers = _concrete_value(value)
     if numbers is not None and not np.all(numbers >= 0):
-        raise ValueError(f"{name} must not be negative, got {numbers.min() if numbers.size > 1 else numbers}")
+        raise ValueError(f"{name} must not be negative, got {numbers.min()}")
 
 
-def as_observed(mask: ArrayLike | None, shape: tuple[int, ...], like: str = "targets") -> Array | None:
-    """The mask as booleans; each axis equals that of the targets or is 1, so that no axis is matched by accident."""
+def as_observed(mask: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
+    """The mask as booleans; each axis equals the targets' or is 1, so that none is matched by accident."""
     if mask is None:
         return None
     observed = jnp.asarray(mask).astype(bool)
     fits = observed.ndim == len(shape) and all(m in (1, n) for m, n in zip(observed.shape, shape))
     if not fits:
         raise ValueError(
-            f"mask must have as many axes as {like}, each equal to theirs or 1, got {observed.shape} for {shape}"
+            f"mask must have as many axes as the targets, each equal or 1, got shapes {observed.shape} and "
+            f"{shape}"
         )
     return observed
 
 
 def hide(observed: Array | None, *arrays: Array) -> tuple[Array, ...]:
-    """Zero the hidden entries of the inputs, so that a NaN there reaches neither the value nor the gradient."""
+    """Zero the hidden entries of the inputs, so that a NaN there reaches neither value nor gradient."""
     if observed is None:
         return arrays
     return tuple(jnp.where(observed, array, jnp.zeros((), array.dtype)) for array in arrays)
