@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxgen.errors import UserError
+
 # Beyond this many bytes evenly spaced examples are fingerprinted, so that opening an array stays quick.
 WHOLE_FINGERPRINT_BYTES = 256 * 2**20
 _SAMPLE_BYTES = 16 * 2**20
@@ -77,3 +79,36 @@ def make_dataset(
     parts = [f"{key}:{array_fingerprint(split[key])}" for split in (train, test) for key in sorted(split)]
     fingerprint = blake2b(" ".join(parts).encode(), digest_size=8).hexdigest()
     return Dataset(name, train, test, train["x"].shape[1:], float(scale), num_classes, fingerprint, modes)
+
+
+def example_dtype(name: str, x: np.ndarray) -> type[np.generic]:
+    """The type in which examples are kept: bytes and bits as uint8, every other number as float32."""
+    if x.dtype.kind not in "buif":
+        raise UserError(
+            f"{name}: the examples are {x.dtype}, not real numbers: give an array of uint8 or float32."
+        )
+    return np.uint8 if x.dtype in (np.uint8, np.bool_) else np.float32
+
+
+def default_scale(x: np.ndarray) -> float:
+    """255 for bytes, 1 for floats and for bytes that are nothing but 0 and 1."""
+    if x.dtype != np.uint8:
+        return 1.0
+    rows = 1 + len(x) // 64
+    return 255.0 if any((x[start : start + rows] > 1).any() for start in range(0, len(x), rows)) else 1.0
+
+
+def hold_out(name: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The last tenth of the examples, at least one, as the test split, without copying."""
+    num_examples = len(arrays["x"])
+    if num_examples < 2:
+        raise UserError(
+            f"{name} holds {num_examples} examples: give at least 2, one to train on and one to test."
+        )
+    for key, array in arrays.items():
+        if len(array) != num_examples:
+            raise UserError(f"{name}: {num_examples} examples but {len(array)} of {key}: give one for each.")
+    num_train = num_examples - max(1, num_examples // 10)
+    train = {key: array[:num_train] for key, array in arrays.items()}
+    test = {key: array[num_train:] for key, array in arrays.items()}
+    return train, test

@@ -1,6 +1,10 @@
 """From a name or a path to a data set."""
 
-from jaxgen.data import synthetic
+import difflib
+import math
+from pathlib import Path
+
+from jaxgen.data import files, prepared, synthetic
 from jaxgen.data.dataset import Dataset
 from jaxgen.errors import UserError
 
@@ -25,14 +29,67 @@ def names() -> dict[str, str]:
 
 
 def load(name: str, *, data_dir: str | None = None, seed: int = 0, scale: float | None = None) -> Dataset:
+    """A data set by its name or by the path of a file.
+
+    A set of TensorFlow Datasets is read once without tensorflow and kept in the user's cache folder
+    ($XDG_CACHE_HOME or ~/.cache), memory-mapped from then on. Where a source has no test split, the last tenth
+    of its examples, at least one, becomes it: shuffle a file that is sorted by class.
+
+    A file is `.npy` (x), `.npz` (x or x_train and x_test, labels as y, label or y_train and y_test) or `.csv`
+    (numeric columns, a column named label or class gives the labels). An array [n, height, width] gets an axis
+    of channels; one of [n, dims] stays as it is.
+
+    Args:
+        name: one of `names()`, any `name[/config][:version]` of TensorFlow Datasets, or a path.
+        data_dir: the folder of prepared sets; $TFDS_DATA_DIR, then ~/tensorflow_datasets, if it is None.
+        seed: of the synthetic sets; no other set depends on it.
+        scale: network units are x / scale; by default 255 for bytes, 1 for floats and bits, 16 for digits.
+
+    Returns:
+        The set, bytes as uint8 and other numbers as float32.
+
+    Raises:
+        UserError: for an unknown name, a set that is not prepared, a file that cannot be used.
+
+    Example:
+        >>> digits = load("digits")
+        >>> digits.train["x"].shape, digits.test["x"].shape, digits.scale, digits.num_classes
+        ((1500, 8, 8, 1), (297, 8, 8, 1), 16.0, 10)
+    """
     if seed < 0:
         raise UserError(f"The seed must not be negative, got {seed}: give 0 or more.")
-    if name == "digits":
-        dataset = synthetic.digits()
-    elif name == "ring":
-        dataset = synthetic.ring(seed=seed)
-    elif name == "grid":
-        dataset = synthetic.grid(seed=seed)
-    else:
-        raise UserError(f"Unknown data set {name!r}: give one of {', '.join(_NAMES)}.")
+    if scale is not None and not 0 < scale < math.inf:
+        raise UserError(
+            f"The scale must be a positive number, got {scale:g}: give the value that stands for 1."
+        )
+    dataset = _load(name, data_dir=data_dir, seed=seed)
     return dataset if scale is None else dataset._replace(scale=float(scale))
+
+
+def _load(name: str, *, data_dir: str | None, seed: int) -> Dataset:
+    if name == "digits":
+        return synthetic.digits()
+    if name == "ring":
+        return synthetic.ring(seed=seed)
+    if name == "grid":
+        return synthetic.grid(seed=seed)
+    root = prepared.data_root(data_dir)
+    if prepared.find_folder(name, root=root) is None:
+        if name.lower().endswith(files.SUFFIXES) or Path(name).expanduser().is_file():
+            return files.load_file(name)
+        _check_known(name)
+    return prepared.load_prepared(name, data_dir=data_dir)
+
+
+def _check_known(name: str) -> None:
+    """A name that nobody knows is a typing mistake, not a set that remains to be prepared."""
+    known = [*_NAMES, *prepared.known_names()]
+    base = name.partition(":")[0].partition("/")[0]
+    if base in known:
+        return
+    near = list(dict.fromkeys(difflib.get_close_matches(base, known, n=3)))
+    hint = f"did you mean {' or '.join(near)}?" if near else f"give one of {', '.join(_NAMES)},"
+    raise UserError(
+        f"Unknown data set {name!r}: {hint} Any name of TensorFlow Datasets and any path of a "
+        f"{', '.join(files.SUFFIXES)} file will do."
+    )

@@ -1,0 +1,177 @@
+"""A user's own arrays: .npz, .npy and .csv files."""
+
+import csv
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from jaxgen.data.checks import check_arrays
+from jaxgen.data.dataset import Dataset, default_scale, example_dtype, hold_out, make_dataset
+from jaxgen.errors import UserError
+
+SUFFIXES = (".npz", ".npy", ".csv")
+
+_TRAIN_KEYS = ("x_train", "train", "x")
+_TEST_KEYS = ("x_test", "test")
+_TRAIN_LABEL_KEYS = ("y_train", "label_train", "labels_train", "y", "label", "labels")
+_TEST_LABEL_KEYS = ("y_test", "label_test", "labels_test")
+_LABEL_COLUMNS = ("label", "labels", "class")
+_MISSING = ("", "na", "nan", "null", "none")
+
+
+def load_file(name: str) -> Dataset:
+    """A set from a file; the last tenth of the rows, at least one, is the test split where the file has none.
+
+    Raises:
+        UserError: if the file is missing, of another kind, damaged, empty, or holds no arrays of numbers.
+    """
+    path = Path(name).expanduser()
+    if path.suffix.lower() not in SUFFIXES or path.is_dir():
+        raise UserError(f"{name} is not a file of arrays: give a path that ends in {', '.join(SUFFIXES)}.")
+    if not path.exists():
+        raise UserError(f"There is no file {name}: check the path.")
+    try:
+        arrays = _read_csv(name, path) if path.suffix.lower() == ".csv" else _read_numpy(path)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{name} could not be read ({error}): give arrays of numbers of one shape, saved without pickle."
+        ) from error
+    train, test = _splits(name, arrays)
+    dataset = make_dataset(name, train, test, scale=default_scale(train["x"]))
+    check_arrays(dataset)
+    return dataset
+
+
+def _read_numpy(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix.lower() == ".npy":
+        return {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
+    with np.load(path, allow_pickle=False) as archive:
+        wanted = {*_TRAIN_KEYS, *_TEST_KEYS, *_TRAIN_LABEL_KEYS, *_TEST_LABEL_KEYS}
+        only = len(archive.files) == 1
+        arrays = {
+            "x" if only else key.lower(): archive[key]
+            for key in archive.files
+            if only or key.lower() in wanted
+        }
+        if not any(key in arrays for key in _TRAIN_KEYS):
+            raise ValueError(
+                f"its arrays are named {', '.join(archive.files) or 'nothing'}; one must be x or x_train"
+            )
+    return arrays
+
+
+def _splits(name: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    splits = []
+    for keys, label_keys in ((_TRAIN_KEYS, _TRAIN_LABEL_KEYS), (_TEST_KEYS, _TEST_LABEL_KEYS)):
+        split = {}
+        for field, candidates, convert in (("x", keys, _examples), ("label", label_keys, _labels)):
+            for key in [key for key in candidates if key in arrays][:1]:
+                split[field] = convert(name, arrays[key])
+        splits.append(split)
+    train, test = splits
+    if "x" not in test:
+        return hold_out(name, train)
+    if ("label" in train) != ("label" in test):
+        raise UserError(f"{name} has labels for one split only: give labels for both, or for neither.")
+    return train, test
+
+
+def _examples(name: str, x: np.ndarray) -> np.ndarray:
+    """Of a type that the network takes, with an axis of channels behind height and width."""
+    if x.ndim == 0:
+        raise UserError(f"{name}: x is a single number: give an array whose first axis counts the examples.")
+    dtype = example_dtype(name, x)
+    if x.dtype != dtype:
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, which the check of values names
+            x = x.astype(dtype)
+    return x[..., None] if x.ndim in (1, 3) else x
+
+
+def _labels(name: str, labels: np.ndarray) -> np.ndarray:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    whole = labels.dtype.kind in "bui" or (
+        labels.dtype.kind == "f" and bool((labels == np.round(labels)).all())
+    )
+    if labels.ndim != 1 or not whole:
+        raise UserError(
+            f"{name}: labels are {labels.dtype} of shape {labels.shape}: give one whole number for each "
+            "example (of one-hot labels, the argmax)."
+        )
+    if len(labels) and not 0 <= labels.min() <= labels.max() < 2**31 - 1:
+        raise UserError(
+            f"{name}: labels run from {labels.min()} to {labels.max()}: number the classes from 0."
+        )
+    return labels.astype(np.int32)
+
+
+def _read_csv(name: str, path: Path) -> dict[str, np.ndarray]:
+    """Numeric columns; a first row of names is recognized by a name above a number."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        delimiter = max(",;\t", key=file.readline().count)
+        file.seek(0)
+        head = [row for row, _ in zip(csv.reader(file, delimiter=delimiter), range(2))]
+    if not head:
+        raise ValueError("it is empty")
+    has_header = all(map(_is_text, head[0])) or any(
+        _is_text(a) and not _is_text(b) for a, b in zip(head[0], head[-1])
+    )
+    header = [cell.strip() for cell in head[0]] if has_header else [str(i + 1) for i in range(len(head[0]))]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "loadtxt: input contained no data")
+            table = np.loadtxt(
+                path, np.float32, delimiter=delimiter, skiprows=int(has_header), ndmin=2, comments=None,
+                quotechar='"', encoding="utf-8-sig",
+            )  # fmt: skip
+        columns = dict(enumerate(table.T))
+    except ValueError:
+        columns = dict(enumerate(_read_columns(path, delimiter, len(header), has_header)))
+    arrays = {}
+    for i in range(len(header) if has_header and columns else 0):
+        if header[i].lower() in _LABEL_COLUMNS and "label" not in arrays:
+            label = columns.pop(i)
+            arrays["label"] = np.unique(label, return_inverse=True)[1] if label.dtype.kind == "U" else label
+    text = [header[i] for i, column in columns.items() if column.dtype.kind == "U"]
+    if text:
+        warnings.warn(f"{name}: left out columns that are not numbers: {', '.join(text)}.", stacklevel=2)
+    numeric = [column for column in columns.values() if column.dtype.kind != "U"]
+    if not numeric or not len(numeric[0]):
+        raise ValueError("it holds no rows of numbers")
+    return {"x": np.stack(numeric, axis=-1), **arrays}
+
+
+def _read_columns(path: Path, delimiter: str, num_columns: int, has_header: bool) -> list[np.ndarray]:
+    """Cell by cell, for files with text or with missing values: float32 columns with NaN, or text."""
+    cells: list[list[str]] = [[] for _ in range(num_columns)]
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        for number, row in enumerate(reader):
+            if not row or (has_header and number == 0):
+                continue
+            if len(row) != num_columns:
+                raise ValueError(f"line {reader.line_num} has {len(row)} cells instead of {num_columns}")
+            for column, cell in zip(cells, row):
+                column.append(cell)
+    return [_column(column) for column in cells]
+
+
+def _column(cells: list[str]) -> np.ndarray:
+    try:
+        return np.array(
+            [np.nan if cell.strip().lower() in _MISSING else float(cell) for cell in cells], np.float32
+        )
+    except ValueError:
+        return np.array(cells, np.str_)
+
+
+def _is_text(cell: str) -> bool:
+    if cell.strip().lower() in _MISSING:
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return True
+    return False
