@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from jaxgen.plots._style import ACCENT, FAINT, INK, LINES, WIDTH, new_axes, styled
+from jaxgen.plots._style import ACCENT, FAINT, INK, LINES, WIDTH, legend_above, new_axes, styled
 
 KINDS = {"train": {"linewidth": 1.2, "alpha": 0.55}, "evaluate": {"marker": "o", "markersize": 3.5}}
 
@@ -48,19 +48,18 @@ def curves(
         >>> [line.get_ydata().tolist() for line in figure.axes[0].lines]
         [[9.0, 4.5, 3.0], [1.0, 1.0, 1.0]]
     """
-    figure, axes = new_axes(WIDTH * 0.62, title=title)
-    drawn: list[tuple[np.ndarray, np.ndarray]] = []
-    colors, kinds = {}, set()
-    for name in names:
-        for kind, style in KINDS.items():
-            steps, values = _series(history, name, kind)
-            if len(steps) == 0:
-                continue
-            color = colors.setdefault(name, LINES[len(colors) % len(LINES)])
-            kinds.add(kind)
-            drawn.append((steps, _draw(axes, steps, values, color=color, style=style)))
-    if not drawn:
+    found = {(name, kind): _series(history, name, kind) for name in names for kind in KINDS}
+    found = {key: series for key, series in found.items() if len(series[0])}
+    if not found:
         raise ValueError(f"history holds none of {list(names)}; its log points hold {_names(history)}")
+    terms = [name for name in names if any(name == term for term, _ in found)]
+    colors = {name: LINES[i % len(LINES)] for i, name in enumerate(terms)}
+    kinds = [kind for kind in KINDS if any(kind == seen for _, seen in found)]
+    figure, axes = new_axes(WIDTH * 0.62, title=title)
+    drawn = []
+    for (name, kind), (steps, values) in found.items():
+        style = KINDS[kind] if len(kinds) > 1 else {}
+        drawn.append((steps, _draw(axes, steps, values, color=colors[name], style=style)))
     _cut_the_first_points(axes, drawn)
     axes.set(xlabel="step", ylabel=ylabel)
     axes.grid(True, axis="y")
@@ -109,19 +108,13 @@ def _cut_the_first_points(axes: Axes, drawn: list[tuple[np.ndarray, np.ndarray]]
         axes.text(0.02, 0.03, f"↓ from {whole.min():.4g}", transform=axes.transAxes, color=FAINT)
 
 
-def _legend(axes: Axes, colors: dict[str, str], kinds: set[str]) -> None:
-    """Colours name the terms; line styles name the kinds, once, in grey."""
+def _legend(axes: Axes, colors: dict[str, str], kinds: list[str]) -> None:
+    """Colours name the terms; line styles name the kinds, once, in grey, where there are two."""
     entries = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
-    entries += [Line2D([], [], color=FAINT, label=kind, **KINDS[kind]) for kind in KINDS if kind in kinds]
-    axes.legend(
-        handles=entries,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=min(len(entries), 4),
-        columnspacing=1.2,
-        handletextpad=0.5,
-        borderaxespad=0.2,
-    )
+    entries += [
+        Line2D([], [], color=FAINT, label=kind, **KINDS[kind]) for kind in kinds[: 2 * (len(kinds) > 1)]
+    ]
+    legend_above(axes, entries)
 
 
 @styled()
@@ -139,7 +132,7 @@ def code_usage(frequencies: Shaped[ArrayLike, "..."], *, title: str | None = Non
         ValueError: not one finite, non-negative number a code, or all are zero.
 
     Example:
-        >>> code_usage(np.array([4, 4, 0, 0])).texts[0].get_text()
+        >>> code_usage(np.array([4, 4, 0, 0])).axes[0].texts[-1].get_text()
         'perplexity 2.0 of 4 codes · 2 never used'
     """
     counts = np.asarray(frequencies, np.float64)
@@ -152,11 +145,13 @@ def code_usage(frequencies: Shaped[ArrayLike, "..."], *, title: str | None = Non
     used = shares[shares > 0]
     codes, alive = len(shares), len(used)
     perplexity = np.exp(-(used * np.log(used)).sum())
-    figure, axes = new_axes(WIDTH * 0.6, title=title)
+    figure, axes = new_axes(WIDTH * 0.6)
+    if title:
+        axes.set_title(title, pad=24)
     axes.stairs(100 * used, np.arange(alive + 1), fill=True, color=ACCENT, alpha=0.85)
     axes.axhline(100 / codes, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.annotate(
-        "all equal", (codes, 100 / codes), (0, 3), textcoords="offset points", ha="right", color=INK, size=9.5
+        "equal use", (codes, 100 / codes), (-3, 4), textcoords="offset points", ha="right", size=9.5
     )
     if alive < codes:
         axes.axvspan(alive, codes, color=FAINT, alpha=0.18, linewidth=0)
@@ -167,5 +162,5 @@ def code_usage(frequencies: Shaped[ArrayLike, "..."], *, title: str | None = Non
     axes.yaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     unused = f" · {codes - alive} never used" if alive < codes else ""
-    figure.text(0.5, 1, f"perplexity {perplexity:.1f} of {codes} codes{unused}", ha="center", va="top")
+    axes.text(0, 1.04, f"perplexity {perplexity:.1f} of {codes} codes{unused}", transform=axes.transAxes)
     return figure

@@ -1,6 +1,8 @@
 """Pictures made of pictures: grids, reconstructions, interpolations, the carpet of a latent plane."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -8,6 +10,7 @@ from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from jaxgen.plots._points import paths, points
 from jaxgen.plots._style import FAINT, MARK, PAPER, WIDTH, new_axes, styled
@@ -193,8 +196,9 @@ def interpolation(frames: Shaped[ArrayLike, "rows steps ..."], *, title: str | N
             corner = (step * across - GAP / 2, row * down - GAP / 2)
             frame = Rectangle(corner, across, down, fill=False, edgecolor=MARK, linewidth=2, clip_on=False)
             axes.add_patch(frame)
-    shares = ["start", *(f"{step / (steps - 1):.2g}" for step in range(1, steps - 1)), "end"]
-    axes.set_xticks([(step + 0.5) * across - GAP / 2 for step in range(steps)], shares)
+    shares = [100 * step / (steps - 1) for step in range(1, steps - 1)]
+    labels = ["start", *(f"{share / 100:g}" if share == round(share) else "" for share in shares), "end"]
+    axes.set_xticks([(step + 0.5) * across - GAP / 2 for step in range(steps)], labels)
     return figure
 
 
@@ -242,21 +246,24 @@ def carpet(
     placed = np.empty((len(up), len(across), *tiles.shape[1:]), tiles.dtype)
     placed[len(up) - 1 - row, column] = tiles
     figure, axes, tile_height, tile_width = show_mosaic(placed, title=title, margin=0.6)
+    down = len(up) * tile_height - GAP
     figure.set_figheight(figure.get_figheight() + 0.45)
     axes.set(xlabel="latent 1", ylabel="latent 2")
     _latent_ticks(axes.set_xticks, across, tile_width)
-    _latent_ticks(axes.set_yticks, up[::-1], tile_height)
+    _latent_ticks(lambda at, names: axes.set_yticks(down - at, names), up, tile_height)
     axes.tick_params(length=3, color=FAINT)
     axes.set_facecolor(PAPER)
     return figure
 
 
-def _latent_ticks(set_ticks, values: np.ndarray, size: int) -> None:
-    """At most seven labels, on the centres of their tiles: right for uneven grids too."""
-    every = max(1, math.ceil((len(values) - 1) / 6))
-    chosen = range((len(values) - 1) // 2 % every, len(values), every)
-    labels = [f"{values[i]:.2g}".replace("-", "−") if values[i] else "0" for i in chosen]
-    set_ticks([(i + 0.5) * size - GAP / 2 for i in chosen], labels)
+def _latent_ticks(set_ticks: Callable[..., Any], values: np.ndarray, size: int) -> None:
+    """Round latents where they lie between the centres of the tiles, so on uneven grids too."""
+    centers = (np.arange(len(values)) + 0.5) * size - GAP / 2
+    round_values = (
+        MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(values[0], values[-1]) if len(values) > 1 else values
+    )
+    inside = [v for v in round_values if values[0] - 1e-9 <= v <= values[-1] + 1e-9]
+    set_ticks(np.interp(inside, values, centers), [f"{v + 0:g}".replace("-", "−") for v in inside])
 
 
 def _is_plane(values: ArrayLike, *, leading: int) -> bool:

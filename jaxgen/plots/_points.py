@@ -10,7 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 
-from jaxgen.plots._style import ACCENT, FAINT, INK, MARK, PAPER, WIDTH, class_color, new_axes, styled
+from jaxgen.plots._style import (
+    ACCENT,
+    FAINT,
+    INK,
+    MARK,
+    PAPER,
+    WIDTH,
+    class_color,
+    legend_above,
+    new_axes,
+    styled,
+)
 
 MANY_CLASSES = 20  # beyond, integer labels are read as a quantity
 
@@ -21,7 +32,7 @@ def _finite_rows(array: np.ndarray) -> np.ndarray:
 
 def _scatter(axes: Axes, xy: np.ndarray, **options: Any):
     """Smaller and fainter dots the more there are, so that density shows instead of a blot."""
-    size = float(np.clip(1400 / max(len(xy), 1), 2.5, 18))
+    size = float(np.clip(400 / max(len(xy), 1) ** 0.5, 3, 20))
     alpha = float(np.clip(60 / max(len(xy), 1) ** 0.6, 0.35, 0.85))
     style = {"s": size, "alpha": alpha, "linewidths": 0, "rasterized": True} | options
     return axes.scatter(xy[:, 0], xy[:, 1], **style)
@@ -76,10 +87,10 @@ def points(
     if not finite.all():
         note = f"{len(xy) - finite.sum()} of {len(xy)} samples are not finite"
         axes.text(0.01, 0.01, note, transform=axes.transAxes, color=MARK)
-    axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+    axes.set(xlabel="$x_1$", ylabel="$x_2$")
     axes.set_aspect("equal", adjustable="datalim")
     if axes.collections[1:]:
-        _legend_above(axes)
+        legend_above(axes, axes.collections, marks=True)
     return figure
 
 
@@ -96,7 +107,7 @@ def paths(frames: ArrayLike, *, ends: tuple[str, str], title: str | None = None)
     axes.scatter(*rows[:, -1].T, s=22, color=MARK, marker="^", label=ends[1], zorder=3)
     axes.set(xlabel="$x_1$", ylabel="$x_2$")
     axes.set_aspect("equal", adjustable="datalim")
-    _legend_above(axes)
+    legend_above(axes, axes.collections[-2:], marks=True)
     return figure
 
 
@@ -155,7 +166,7 @@ def _classes(axes: Axes, xy: np.ndarray, marks: np.ndarray) -> None:
     for index, name in enumerate(classes):
         color = class_color(index, len(classes))
         of_class = xy[marks == name]
-        _scatter(axes, of_class, color=color, s=float(np.clip(5000 / len(xy), 4, 18)), label=str(name))
+        _scatter(axes, of_class, color=color, label=str(name))
         halo = [withStroke(linewidth=3, foreground=PAPER)]
         where = np.median(of_class, axis=0)
         axes.text(
@@ -168,7 +179,7 @@ def _classes(axes: Axes, xy: np.ndarray, marks: np.ndarray) -> None:
             color=INK,
             path_effects=halo,
         )
-    _legend_above(axes)
+    legend_above(axes, axes.collections, marks=True)
 
 
 def _to_plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
@@ -185,23 +196,6 @@ def _to_plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
     shares = np.nan_to_num(pca.explained_variance_ratio_)
     names = [f"component {i + 1} of {dims} ({share:.0%} of variance)" for i, share in enumerate(shares)]
     return pca.transform(codes), (names[0], names[1])
-
-
-def _legend_above(axes: Axes) -> None:
-    """The legend on top, out of the way of the points, in as few lines as fit the width."""
-    names = axes.get_legend_handles_labels()[1]
-    columns = max(1, min(len(names), 60 // (3 + max(map(len, names)))))
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=columns,
-        columnspacing=0.9,
-        handletextpad=0.1,
-        markerscale=1.6,
-        borderaxespad=0.2,
-    )
-    for handle in axes.get_legend().legend_handles:  # pyright: ignore
-        handle.set_alpha(1.0)  # pyright: ignore
 
 
 def _plane(values: ArrayLike, name: str) -> np.ndarray:

@@ -1,9 +1,12 @@
 """One look for every picture: quiet axes, colours that survive colour blindness, letters a phone can show."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 WIDTH = 5.6  # inches; 10.5 pt on this width is still 9 px high on a phone 390 px wide
@@ -15,18 +18,18 @@ MARK = "#d55e00"
 
 # Okabe and Ito (2008), without the yellow that white paper swallows: lines, at most a handful together.
 LINES = (ACCENT, MARK, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6770")
-# Petroff (2021), ten colours for points, chosen by accessibility and preference.
+# Tol's "muted" set and the blue of his "bright" one: points of up to ten classes.
 CLASSES = (
-    "#3f90da",
-    "#ffa90e",
-    "#bd1f01",
-    "#94a4a2",
-    "#832db6",
-    "#a96b59",
-    "#e76300",
-    "#b9ac70",
-    "#717581",
-    "#92dadd",
+    "#332288",
+    "#ddcc77",
+    "#cc6677",
+    "#88ccee",
+    "#117733",
+    "#aa4499",
+    "#999933",
+    "#882255",
+    "#44aa99",
+    "#4477aa",
 )
 
 STYLE: dict[Any, Any] = {
@@ -91,3 +94,25 @@ def class_color(index: int, count: int):
     if count <= len(CLASSES):
         return CLASSES[index]
     return matplotlib.colormaps["viridis"](index / (count - 1))
+
+
+def legend_above(axes: Axes, handles: Sequence[Any], *, marks: bool = False) -> None:
+    """The legend on top, out of the data's way, row by row in as few rows as the width holds."""
+    labels = [str(handle.get_label()) for handle in handles]
+    widths = [len(label) + (3 if marks else 6) for label in labels]  # in letters; 62 fit
+    fitting = len(labels) if sum(widths) <= 62 else max(1, 62 // max(widths))
+    columns = math.ceil(len(labels) / math.ceil(len(labels) / fitting))
+    by_column = [handle for column in range(columns) for handle in handles[column::columns]]
+    legend = axes.legend(
+        handles=by_column,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=columns,
+        columnspacing=0.9 if marks else 1.2,
+        handletextpad=0.1 if marks else 0.5,
+        borderaxespad=0.2,
+    )
+    for handle in legend.legend_handles if marks else ():
+        if isinstance(handle, PathCollection):
+            handle.set_alpha(1.0)
+            handle.set_sizes([28.0])
