@@ -3,6 +3,7 @@
 import csv
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,61 +109,78 @@ def _labels(name: str, labels: np.ndarray) -> np.ndarray:
 
 
 def _read_csv(name: str, path: Path) -> dict[str, np.ndarray]:
-    """Numeric columns; a first row of names is recognized by a name above a number."""
+    """The numeric columns as x, a column of labels apart; text labels are numbered in alphabetical order."""
+    delimiter, names = _csv_layout(path)
+    columns = _csv_columns(path, delimiter, skip=names is not None)
+    if not columns or not len(columns[0]):
+        raise ValueError("it holds no rows")
+    names = names or [f"number {i + 1}" for i in range(len(columns))]
+    if len(names) != len(columns):
+        raise ValueError(f"its first line names {len(names)} columns, but there are {len(columns)}")
+    arrays = {}
+    for i in [i for i in range(len(columns)) if names[i].lower() in _LABEL_COLUMNS][:1]:
+        label = columns.pop(i)
+        names = names[:i] + names[i + 1 :]
+        arrays["label"] = np.unique(label, return_inverse=True)[1] if label.dtype.kind == "U" else label
+    text = [column_name for column_name, column in zip(names, columns) if column.dtype.kind == "U"]
+    if text:
+        warnings.warn(f"{name}: left out columns that are not numbers: {', '.join(text)}.", stacklevel=2)
+    numeric = [column for column in columns if column.dtype.kind != "U"]
+    if not numeric:
+        raise ValueError("no column holds numbers")
+    return {"x": np.stack(numeric, axis=-1), **arrays}
+
+
+def _csv_layout(path: Path) -> tuple[str, list[str] | None]:
+    """The delimiter, and the names of the columns where some column has a text above a number."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         delimiter = max(",;\t", key=file.readline().count)
         file.seek(0)
         head = [row for row, _ in zip(csv.reader(file, delimiter=delimiter), range(2))]
-    if not head:
-        raise ValueError("it is empty")
-    has_header = all(map(_is_text, head[0])) or any(
-        _is_text(a) and not _is_text(b) for a, b in zip(head[0], head[-1])
-    )
-    header = [cell.strip() for cell in head[0]] if has_header else [str(i + 1) for i in range(len(head[0]))]
+    if not head or not head[0]:
+        raise ValueError("its first line is empty")
+    first, second = head[0], head[-1]
+    named = all(map(_is_text, first)) or any(_is_text(a) and not _is_text(b) for a, b in zip(first, second))
+    return delimiter, [cell.strip() for cell in first] if named else None
+
+
+def _csv_columns(path: Path, delimiter: str, *, skip: bool) -> list[np.ndarray]:
+    """Numbers in one go; cell by cell, slower, for files with text or with missing values."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "loadtxt: input contained no data")
             table = np.loadtxt(
-                path, np.float32, delimiter=delimiter, skiprows=int(has_header), ndmin=2, comments=None,
-                quotechar='"', encoding="utf-8-sig",
-            )  # fmt: skip
-        columns = dict(enumerate(table.T))
+                path,
+                np.float32,
+                comments=None,
+                delimiter=delimiter,
+                skiprows=int(skip),
+                ndmin=2,
+                quotechar='"',
+                encoding="utf-8-sig",
+            )
+        return list(table.T)
     except ValueError:
-        columns = dict(enumerate(_read_columns(path, delimiter, len(header), has_header)))
-    arrays = {}
-    for i in range(len(header) if has_header and columns else 0):
-        if header[i].lower() in _LABEL_COLUMNS and "label" not in arrays:
-            label = columns.pop(i)
-            arrays["label"] = np.unique(label, return_inverse=True)[1] if label.dtype.kind == "U" else label
-    text = [header[i] for i, column in columns.items() if column.dtype.kind == "U"]
-    if text:
-        warnings.warn(f"{name}: left out columns that are not numbers: {', '.join(text)}.", stacklevel=2)
-    numeric = [column for column in columns.values() if column.dtype.kind != "U"]
-    if not numeric or not len(numeric[0]):
-        raise ValueError("it holds no rows of numbers")
-    return {"x": np.stack(numeric, axis=-1), **arrays}
+        return _csv_cells(path, delimiter, skip=skip)
 
 
-def _read_columns(path: Path, delimiter: str, num_columns: int, has_header: bool) -> list[np.ndarray]:
-    """Cell by cell, for files with text or with missing values: float32 columns with NaN, or text."""
-    cells: list[list[str]] = [[] for _ in range(num_columns)]
+def _csv_cells(path: Path, delimiter: str, *, skip: bool) -> list[np.ndarray]:
+    """Columns as float32 with NaN for a missing value, or as text."""
+    rows: list[list[str]] = []
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
         for number, row in enumerate(reader):
-            if not row or (has_header and number == 0):
+            if not row or (skip and number == 0):
                 continue
-            if len(row) != num_columns:
-                raise ValueError(f"line {reader.line_num} has {len(row)} cells instead of {num_columns}")
-            for column, cell in zip(cells, row):
-                column.append(cell)
-    return [_column(column) for column in cells]
+            if rows and len(row) != len(rows[0]):
+                raise ValueError(f"line {reader.line_num} has {len(row)} cells, not {len(rows[0])}")
+            rows.append(row)
+    return [_column(cells) for cells in zip(*rows)]
 
 
-def _column(cells: list[str]) -> np.ndarray:
+def _column(cells: Sequence[str]) -> np.ndarray:
     try:
-        return np.array(
-            [np.nan if cell.strip().lower() in _MISSING else float(cell) for cell in cells], np.float32
-        )
+        return np.array(["nan" if cell.strip().lower() in _MISSING else cell for cell in cells], np.float32)
     except ValueError:
         return np.array(cells, np.str_)
 

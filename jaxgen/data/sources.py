@@ -4,7 +4,7 @@ import difflib
 import math
 from pathlib import Path
 
-from jaxgen.data import files, prepared, synthetic
+from jaxgen.data import files, synthetic, tfds
 from jaxgen.data.dataset import Dataset
 from jaxgen.errors import UserError
 
@@ -32,12 +32,12 @@ def load(name: str, *, data_dir: str | None = None, seed: int = 0, scale: float 
     """A data set by its name or by the path of a file.
 
     A set of TensorFlow Datasets is read once without tensorflow and kept in the user's cache folder
-    ($XDG_CACHE_HOME or ~/.cache), memory-mapped from then on. Where a source has no test split, the last tenth
-    of its examples, at least one, becomes it: shuffle a file that is sorted by class.
+    ($XDG_CACHE_HOME or ~/.cache), memory-mapped from then on. Where a source has no test split, the last
+    tenth of its examples, at least one, becomes it: shuffle a file that is sorted by class.
 
     A file is `.npy` (x), `.npz` (x or x_train and x_test, labels as y, label or y_train and y_test) or `.csv`
-    (numeric columns, a column named label or class gives the labels). An array [n, height, width] gets an axis
-    of channels; one of [n, dims] stays as it is.
+    (numeric columns, a column named label or class gives the labels). An array [n, height, width] gets an
+    axis of channels; one of [n, dims] stays as it is.
 
     Args:
         name: one of `names()`, any `name[/config][:version]` of TensorFlow Datasets, or a path.
@@ -73,17 +73,17 @@ def _load(name: str, *, data_dir: str | None, seed: int) -> Dataset:
         return synthetic.ring(seed=seed)
     if name == "grid":
         return synthetic.grid(seed=seed)
-    root = prepared.data_root(data_dir)
-    if prepared.find_folder(name, root=root) is None:
+    root = tfds.data_root(data_dir)
+    if tfds.find_folder(name, root=root) is None:
         if name.lower().endswith(files.SUFFIXES) or Path(name).expanduser().is_file():
             return files.load_file(name)
         _check_known(name)
-    return prepared.load_prepared(name, data_dir=data_dir)
+    return tfds.load_prepared(name, data_dir=data_dir)
 
 
 def _check_known(name: str) -> None:
     """A name that nobody knows is a typing mistake, not a set that remains to be prepared."""
-    known = [*_NAMES, *prepared.known_names()]
+    known = [*_NAMES, *tfds.known_names()]
     base = name.partition(":")[0].partition("/")[0]
     if base in known:
         return

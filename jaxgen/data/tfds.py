@@ -32,7 +32,7 @@ def load_prepared(name: str, *, data_dir: str | None = None) -> Dataset:
         data_dir: the folder of prepared sets; $TFDS_DATA_DIR, then ~/tensorflow_datasets, if it is None.
 
     Raises:
-        UserError: if the set is unknown, not prepared while tensorflow is missing, or not made of equal arrays.
+        UserError: if the set is not prepared while tensorflow is missing, or not made of equal arrays.
     """
     folder = find_folder(name, root=data_root(data_dir)) or _prepare(name, root=data_root(data_dir))
     version = folder.name
@@ -113,12 +113,12 @@ def _folder_digest(folder: Path) -> str:
 
 
 def _read_folder(name: str, folder: Path, allocate: Allocate) -> Arrays:
-    """Every record of the splits that serve as train and test, as train_x, train_label, test_x and test_label."""
+    """The records of the splits that serve as train and test: train_x, train_label, test_x, test_label."""
     with _quiet():
         import tensorflow_datasets as tfds
 
         try:
-            sources: Mapping[str, Any] = tfds.builder_from_directory(folder).as_data_source()
+            sources: Any = tfds.builder_from_directory(folder).as_data_source()
         except NotImplementedError as error:
             file_format = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat", "unknown")
             raise UserError(
@@ -183,8 +183,8 @@ def _example_key(name: str, record: Mapping[str, Any]) -> str:
     ]
     if len(arrays) != 1:
         raise UserError(
-            f"{name} has the fields {', '.join(record)}; none is an image and {len(arrays)} are arrays of numbers: "
-            "save the one you mean as .npy and give its path."
+            f"{name} has the fields {', '.join(record)}; none is an image, {len(arrays)} are arrays of "
+            "numbers: save the one you mean as .npy and give its path."
         )
     return arrays[0]
 
