@@ -28,7 +28,9 @@ def names() -> dict[str, str]:
     return dict(_NAMES)
 
 
-def load(name: str, *, data_dir: str | None = None, seed: int = 0, scale: float | None = None) -> Dataset:
+def load(
+    name: str, *, data_dir: str | None = None, seed: int = 0, scale: float | int | None = None
+) -> Dataset:
     """A data set by its name or by the path of a file.
 
     A set of TensorFlow Datasets is read once without tensorflow and kept in the user's cache folder

@@ -17,7 +17,7 @@ def digits() -> Dataset:
     labels = np.asarray(labels, np.int32)
     train = {"x": images[:1500], "label": labels[:1500]}
     test = {"x": images[1500:], "label": labels[1500:]}
-    return make_dataset("digits", train, test, scale=16)
+    return make_dataset("digits", train, test, scale=16.0)
 
 
 def ring(*, seed: int = 0) -> Dataset:
@@ -43,4 +43,4 @@ def _mixture(name: str, modes: Modes, *, seed: int) -> Dataset:
         noise = generator.standard_normal((num_examples, modes.centers.shape[-1]), dtype=np.float32)
         splits.append({"x": modes.centers[label] + np.float32(modes.scale) * noise, "label": label})
     train, test = splits
-    return make_dataset(name, train, test, scale=1, modes=modes)
+    return make_dataset(name, train, test, scale=1.0, modes=modes)
