@@ -90,7 +90,9 @@ def format_figure(value: float | str, spread: float | None = None) -> str:
         return value
     if not math.isfinite(value) or (spread is not None and not math.isfinite(spread)):
         text = f"{value:g}" if spread is None else f"{value:.4g} ± {spread:.2g}"
-    elif spread:
+    elif spread is not None and spread < 1e-6:
+        text = f"{value:.4g} ± {spread:.2g}"
+    elif spread is not None:
         digits = max(0, 1 - math.floor(math.log10(spread)))
         text = f"{value:,.{digits}f} ± {spread:,.{digits}f}"
     elif abs(value) >= 1000:

@@ -27,7 +27,7 @@ __all__ = [
 Values = Mapping[str, SupportsFloat | Sequence[SupportsFloat]]
 KINDS = ("train", "evaluate")
 RESERVED = ("step", "kind", "time")
-BAR = "{percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} {rate_fmt}, {remaining} left{postfix}"
+BAR = "{percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} {rate_noinv_fmt}, {remaining} left{postfix}"
 SHOWN = 5  # names on a line of the console; the file has them all
 
 
@@ -54,6 +54,9 @@ class JsonlWriter:
     Args:
         path: the file; its folder is made if need be.
 
+    Raises:
+        UserError: the file cannot be opened or, later, written: no permission, no room.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -66,10 +69,16 @@ class JsonlWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
-        if not _ends_in_newline(path):
+        self._path = Path(path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("ab", buffering=0)
+            whole = _ends_in_newline(self._path)
+        except OSError as error:
+            raise UserError(
+                f"cannot write metrics to {path}: {error.strerror}; choose another folder"
+            ) from error
+        if not whole:
             self._append(b"\n")
 
     def write(self, step: int, values: Values, *, kind: str) -> None:
@@ -97,8 +106,13 @@ class JsonlWriter:
         self._file.close()
 
     def _append(self, line: bytes) -> None:
-        while line:
-            line = line[self._file.write(line) :]
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise UserError(
+                f"cannot write metrics to {self._path}: {error.strerror}; make room and resume"
+            ) from error
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -131,7 +145,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             continue
         try:
             point = _parse(line)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             damaged.append(number)
         else:
             points[point["kind"], point["step"]] = point
@@ -139,7 +153,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         lines = ", ".join(map(str, damaged[:5])) + (", …" if len(damaged) > 5 else "")
         what = "line" if len(damaged) == 1 else "lines"
         warnings.warn(f"{path}: skipped {len(damaged)} damaged {what} (number {lines})", stacklevel=2)
-    return sorted(points.values(), key=lambda point: (point["step"], KINDS[::-1].index(point["kind"])))
+    return sorted(points.values(), key=lambda point: (point["step"], KINDS.index(point["kind"])))
 
 
 class TensorBoardWriter:

@@ -58,7 +58,7 @@ def curves(
     figure, axes = new_axes(WIDTH * 0.62, title=title)
     drawn = []
     for (name, kind), (steps, values) in found.items():
-        style = KINDS[kind] if len(kinds) > 1 else {}
+        style = KINDS[kind] if len(kinds) > 1 else {"marker": "o" if len(steps) == 1 else None}
         drawn.append((steps, _draw(axes, steps, values, color=colors[name], style=style)))
     _cut_the_first_points(axes, drawn)
     axes.set(xlabel="step", ylabel=ylabel)

@@ -22,7 +22,10 @@ NOT_FINITE = (0.835, 0.369, 0.0)  # the mark's colour: a NaN must be seen, not p
 
 def as_rgb(images: ArrayLike, *, leading: int, name: str) -> np.ndarray:
     """Images with `leading` axes before height and width, as [..., h, w, 3] in [0, 1]."""
-    array = np.asarray(images, np.float32)
+    array = np.asarray(images)
+    if array.dtype.kind in "iu" and array.max(initial=0) > 1:
+        raise ValueError(f"{name} must lie in [0, 1], got integers up to {array.max()}; divide bytes by 255")
+    array = array.astype(np.float32)
     if array.ndim == leading + 2:
         array = array[..., None]
     if array.ndim != leading + 3 or array.shape[-1] not in (1, 3) or 0 in array.shape:
@@ -40,8 +43,8 @@ def mosaic(tiles: np.ndarray) -> tuple[np.ndarray, int, int]:
     zoom = max(1, math.ceil(TILE / max(height, width)))
     tiles = tiles.repeat(zoom, axis=2).repeat(zoom, axis=3)
     down, across = height * zoom + GAP, width * zoom + GAP
-    canvas = np.ones((rows, down, columns, across, 3), np.float32)
-    canvas[:, : down - GAP, :, : across - GAP] = tiles.transpose(0, 2, 1, 3, 4)
+    canvas = np.full((rows, down, columns, across, 3), 255, np.uint8)
+    canvas[:, : down - GAP, :, : across - GAP] = (255 * tiles).round().transpose(0, 2, 1, 3, 4)
     return canvas.reshape(rows * down, columns * across, 3)[:-GAP, :-GAP], down, across
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
+from matplotlib import rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -32,7 +33,21 @@ CLASSES = (
     "#4477aa",
 )
 
-STYLE: dict[Any, Any] = {
+# Whoever imports this may have set a style of their own: ours starts from matplotlib's defaults, not from it.
+_NOT_LOOKS = (
+    "backend",
+    "interactive",
+    "toolbar",
+    "timezone",
+    "tk.",
+    "webagg",
+    "docstring",
+    "keymap",
+    "date.",
+)
+_DEFAULTS = {key: value for key, value in rcParamsDefault.items() if not key.startswith(_NOT_LOOKS)}
+
+STYLE: dict[Any, Any] = _DEFAULTS | {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # shipped with matplotlib, so the same letters everywhere
     "font.size": 10.5,
@@ -115,4 +130,4 @@ def legend_above(axes: Axes, handles: Sequence[Any], *, marks: bool = False) -> 
     for handle in legend.legend_handles if marks else ():
         if isinstance(handle, PathCollection):
             handle.set_alpha(1.0)
-            handle.set_sizes([28.0])
+            handle.set_sizes([36.0])
