@@ -1,7 +1,15 @@
 """Measures of generative models: pure functions of samples, features, codes and factors."""
 
 from jaxgen.metrics.coverage import ModeCoverage, mode_counts, mode_coverage, reverse_kl
+from jaxgen.metrics.disentanglement import (
+    DCI,
+    dci,
+    disentanglement_completeness,
+    mutual_information_gap,
+    sap,
+)
 from jaxgen.metrics.frechet import FeatureStatistics, feature_statistics, frechet_distance
+from jaxgen.metrics.interventions import beta_vae_score, factor_vae_score
 from jaxgen.metrics.kernel import kernel_distance
 from jaxgen.metrics.latents import active_units
 from jaxgen.metrics.likelihood import parzen_log_likelihood
@@ -23,6 +31,14 @@ __all__ = [
     "precision_recall",
     # latents
     "active_units",
+    # disentanglement of codes, given the factors
+    "DCI",
+    "beta_vae_score",
+    "dci",
+    "disentanglement_completeness",
+    "factor_vae_score",
+    "mutual_information_gap",
+    "sap",
     # likelihood and reconstructions
     "parzen_log_likelihood",
     "psnr",

@@ -30,7 +30,7 @@ def same_columns(name_a: str, a: ArrayLike, name_b: str, b: ArrayLike) -> None:
         )
 
 
-def above(name: str, value: ArrayLike, bound: float = 0.0, *, inclusive: bool = False) -> None:
+def above(name: str, value: ArrayLike, bound: float | int = 0, *, inclusive: bool = False) -> None:
     """A number above `bound`, or equal to it where `inclusive`; a traced value cannot be seen and passes."""
     if isinstance(value, jax.core.Tracer):
         return

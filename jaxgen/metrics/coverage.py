@@ -36,8 +36,8 @@ def _nearest_mode(samples: ArrayLike, centers: ArrayLike) -> tuple[Array, Array]
 
 
 def mode_counts(
-    samples: Float[ArrayLike, "samples dims"],
-    centers: Float[ArrayLike, "modes _"],
+    samples: Float[ArrayLike, "*shape_samples"],
+    centers: Float[ArrayLike, "*shape_centers"],
     *,
     radius: ArrayLike = float("inf"),
 ) -> Int[Array, " modes"]:
@@ -69,8 +69,8 @@ def mode_counts(
 
 
 def mode_coverage(
-    samples: Float[ArrayLike, "samples dims"],
-    centers: Float[ArrayLike, "modes _"],
+    samples: Float[ArrayLike, "*shape_samples"],
+    centers: Float[ArrayLike, "*shape_centers"],
     *,
     radius: ArrayLike,
 ) -> ModeCoverage:
@@ -107,7 +107,7 @@ def mode_coverage(
 
 
 def reverse_kl(
-    counts: Real[ArrayLike, " modes"], reference: Real[ArrayLike, "..."] | None = None
+    counts: Real[ArrayLike, "*shape"], reference: Real[ArrayLike, "..."] | None = None
 ) -> Float[Array, ""]:
     r"""Divergence of the modes' histogram from the truth, in nats: KL(generated ‖ real).
 

@@ -84,7 +84,7 @@ def _squared_radii(points: Array, k: int) -> Array:
 def _kth_smallest(values: Array, k: int) -> Array:
     """The k-th of the sorted values in k passes of minima: XLA's top_k on CPU takes ten times as long."""
 
-    def next_value(_: int, reached: tuple[Array, Array]) -> tuple[Array, Array]:
+    def next_value(_: ArrayLike, reached: tuple[Array, Array]) -> tuple[Array, Array]:
         value, rank = reached
         larger = jnp.min(jnp.where(values > value, values, jnp.inf))
         larger_rank = rank + jnp.sum(values == larger)

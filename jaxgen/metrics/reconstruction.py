@@ -10,7 +10,7 @@ from jaxgen.metrics import _checks
 
 
 def psnr(
-    reconstructions: Real[ArrayLike, "batch *dims"],
+    reconstructions: Real[ArrayLike, "*shape"],
     targets: Real[ArrayLike, "..."],
     *,
     data_range: ArrayLike = 1.0,
