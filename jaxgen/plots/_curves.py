@@ -102,10 +102,13 @@ def _cut_the_first_points(axes: Axes, drawn: list[tuple[np.ndarray, np.ndarray]]
     low, high = later.min(), later.max()
     margin = 0.25 * (high - low)
     axes.set_ylim(max(whole.min(), low - margin), min(whole.max(), high + margin))
-    if whole.max() > high + margin:
-        axes.text(0.02, 0.97, f"↑ from {whole.max():.4g}", transform=axes.transAxes, va="top", color=FAINT)
-    if whole.min() < low - margin:
-        axes.text(0.02, 0.03, f"↓ from {whole.min():.4g}", transform=axes.transAxes, color=FAINT)
+    for arrow, extreme, beyond, at in (
+        ("↑", whole.max(), whole.max() > high + margin, 0.95),
+        ("↓", whole.min(), whole.min() < low - margin, 0.05),
+    ):
+        if beyond:
+            note = f"{arrow} from {extreme:.4g}".replace("-", "−")
+            axes.text(0.03, at, note, transform=axes.transAxes, va="center", color=FAINT)
 
 
 def _legend(axes: Axes, colors: dict[str, str], kinds: list[str]) -> None:

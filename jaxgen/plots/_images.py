@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -207,7 +207,7 @@ def interpolation(frames: Shaped[ArrayLike, "rows steps ..."], *, title: str | N
 
 @styled()
 def carpet(
-    images: Shaped[ArrayLike, "..."], grid: Float[ArrayLike, "... 2"], *, title: str | None = None
+    images: Shaped[ArrayLike, "..."], grid: Shaped[ArrayLike, "..."], *, title: str | None = None
 ) -> Figure:
     """Decoded images where their two latents lie, on axes in latent units; the second latent grows upwards.
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
@@ -113,7 +113,7 @@ def paths(frames: ArrayLike, *, ends: tuple[str, str], title: str | None = None)
 
 @styled()
 def embedding(
-    codes: Float[ArrayLike, "..."],
+    codes: Shaped[ArrayLike, "..."],
     labels: Shaped[ArrayLike, "..."] | None = None,
     *,
     title: str | None = None,

@@ -1,0 +1,95 @@
+"""Curves show the numbers of the log; codebook use agrees with scipy's entropy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import entropy
+
+from jaxgen import plots
+
+
+def history_of(values, *, name="loss", kind="train"):
+    return [{"step": 10 * i, "kind": kind, "time": 0.0, name: value} for i, value in enumerate(values)]
+
+
+def texts(artists):
+    return [artist.get_text() for artist in artists]
+
+
+def test_terms_and_kinds_have_their_own_lines():
+    history = history_of([3.0, 2.0]) + history_of([4.0, 1.0], kind="evaluate") + history_of([7.0], name="kl")
+    axes = plots.curves(history, names=["kl", "absent", "loss"]).axes[0]
+    kl, train, evaluate = axes.lines
+    assert (kl.get_xdata().tolist(), kl.get_ydata().tolist()) == ([0], [7.0])
+    assert (train.get_xdata().tolist(), train.get_ydata().tolist()) == ([0, 10], [3.0, 2.0])
+    assert evaluate.get_ydata().tolist() == [4.0, 1.0]
+    assert train.get_color() == evaluate.get_color() != kl.get_color()
+    assert train.get_marker() == "None" != evaluate.get_marker()
+    assert texts(axes.get_legend().get_texts()) == ["kl", "loss", "train", "evaluate"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "nats")
+
+
+def test_a_single_point_is_visible():
+    assert plots.curves(history_of([3.0]), names=["loss"]).axes[0].lines[0].get_marker() == "o"
+
+
+def test_replicas_are_a_mean_and_a_band_of_one_deviation():
+    values = np.random.default_rng(0).normal(size=(6, 5))
+    axes = plots.curves(history_of(values.tolist()), names=["loss"]).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), values.mean(axis=1))
+    band = axes.collections[0].get_paths()[0].vertices
+    spread = np.sqrt(((values - values.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) / 4)
+    for step in range(6):
+        at = band[np.isclose(band[:, 0], 10 * step), 1]
+        np.testing.assert_allclose(
+            [at.min(), at.max()], values[step].mean() + np.array([-1, 1]) * spread[step], rtol=1e-6
+        )
+
+
+def test_values_that_are_not_finite_leave_a_gap():
+    line = plots.curves(history_of([1.0, np.nan, np.inf, 2.0]), names=["loss"]).axes[0].lines[0]
+    np.testing.assert_array_equal(line.get_ydata(), [1.0, np.nan, np.nan, 2.0])
+
+
+@pytest.mark.parametrize(("sign", "note"), [(1, "↑ from 500"), (-1, "↓ from −500")])
+def test_a_start_that_would_hide_the_rest_is_cut_and_told(sign, note):
+    values = sign * np.array([500.0, 90.0, *np.linspace(20, 10, 38)])
+    axes = plots.curves(history_of(values.tolist()), names=["loss"]).axes[0]
+    low, high = sorted(np.abs(axes.get_ylim()))
+    assert low <= 10
+    assert 20 <= high < 30
+    assert texts(axes.texts) == [note]
+
+
+def test_a_gentle_curve_is_shown_whole():
+    axes = plots.curves(history_of(np.linspace(20, 10, 40).tolist()), names=["loss"]).axes[0]
+    assert axes.get_ylim()[0] <= 10
+    assert axes.get_ylim()[1] >= 20
+    assert not axes.texts
+
+
+def test_names_that_the_log_does_not_hold_are_refused():
+    with pytest.raises(ValueError, match=r"none of \['elbo'\]; its log points hold \['kl', 'loss'\]"):
+        plots.curves(history_of([1.0]) + history_of([1.0], name="kl"), names=["elbo"])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=40).filter(any))
+def test_code_usage_is_sorted_and_tells_the_perplexity(counts):
+    axes = plots.code_usage(np.array(counts)).axes[0]
+    shares = np.sort(np.array(counts) / sum(counts))[::-1]
+    bars = axes.patches[0].get_data().values
+    np.testing.assert_allclose(bars, 100 * shares[shares > 0])
+    unused = counts.count(0)
+    text = f"perplexity {np.exp(entropy(counts)):.1f} of {len(counts)} codes"
+    assert axes.texts[-1].get_text() == text + (f" · {unused} never used" if unused else "")
+    low, high = axes.get_ylim()
+    assert low < min(bars) <= max(bars) < high
+    assert low < 100 / len(counts) < high
+
+
+@pytest.mark.parametrize("counts", [[], [0, 0], [1, -1, 3], [1, np.nan], [[1, 2], [3, 4]]])
+def test_what_is_no_use_of_codes_is_refused(counts):
+    with pytest.raises(ValueError, match="one finite, non-negative number a code"):
+        plots.code_usage(np.array(counts))
