@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,11 +14,9 @@ _CHUNK_BYTES = 16 * 2**20
 # Float32 rounding of a value that was meant to be 0 or 1.
 _TOLERANCE = 1e-6
 
-Domain = Literal["real", "unit", "binary"]
-
 
 def check_values(
-    dataset: Dataset, domain: Domain, *, binarized: bool = False, allow_missing: bool = False
+    dataset: Dataset, domain: str, *, binarized: bool = False, allow_missing: bool = False
 ) -> None:
     """Stop before training on data that a likelihood does not allow, with the range seen and the remedy.
 

@@ -1,0 +1,131 @@
+"""Each kind of bad value is named with the range seen and the remedy; good values pass without a word."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from jaxgen.data import Dataset, check_values, checks, load
+from jaxgen.errors import UserError
+
+
+def dataset(train, test=None, *, scale=1.0, dtype: type = np.float32) -> Dataset:
+    train = np.asarray(train, dtype)
+    test = train if test is None else np.asarray(test, train.dtype)
+    return Dataset("toy", {"x": train}, {"x": test}, train.shape[1:], scale, None, "0")
+
+
+@pytest.mark.parametrize("domain", ["real", "unit"])
+def test_good_values_pass_silently(domain):
+    check_values(load("digits"), domain)
+    check_values(dataset([[0.0, 0.5, 1.0]]), domain)
+    check_values(dataset([[0, 128, 255]], dtype=np.uint8, scale=255.0), domain)
+
+
+def test_rounding_beyond_the_ends_is_no_mistake():
+    check_values(dataset([[np.float32(-1e-7), 1 + np.float32(2e-7)]]), "unit")
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "seen", "remedy"),
+    [
+        ([[0, 17, 255]], 1.0, "from 0 to 255, outside", "--scale 255"),
+        ([[0, 17, 250]], 1.0, "from 0 to 250, outside", "--scale 255"),
+        ([[0, 8, 16]], 1.0, "from 0 to 16, outside", "--scale 16"),
+        ([[0, 8, 16]], 4.0, "from 0 to 4, outside", "--scale 16"),
+        ([[0.0, 1.01]], 1.0, "from 0 to 1.01, outside", "--scale 1.01"),
+        ([[-1.0, 1.0]], 1.0, "from -1 to 1, outside", "rescale the data"),
+        ([[-0.01, 1.0]], 1.0, "from -0.01 to 1, outside", "rescale the data"),
+    ],
+)
+@pytest.mark.parametrize("domain", ["unit", "binary"])
+def test_values_outside_the_unit_interval(values, scale, seen, remedy, domain):
+    with pytest.raises(UserError) as caught:
+        check_values(dataset(values, scale=scale), domain)
+    assert seen in str(caught.value)
+    assert remedy in str(caught.value)
+    check_values(dataset(values, scale=scale), "real")
+
+
+def test_the_test_split_is_looked_at_too():
+    with pytest.raises(UserError, match="from 0 to 3, outside"):
+        check_values(dataset([[0.0, 1.0]], [[0.0, 3.0]]), "unit")
+
+
+def test_the_remedy_works():
+    bytes_as_floats = dataset([[0.0, 255.0]])
+    with pytest.raises(UserError, match="--scale 255"):
+        check_values(bytes_as_floats, "unit")
+    check_values(bytes_as_floats._replace(scale=255.0), "unit")
+
+
+def test_grey_values_of_a_bernoulli_are_warned_of_once_unless_binarized():
+    grey = dataset([[0.0, 0.5, 1.0, 1.0]])
+    with pytest.warns(UserWarning, match=r"25.0% of the values are neither 0 nor 1") as warned:
+        check_values(grey, "binary")
+    assert len(warned) == 1
+    check_values(grey, "binary", binarized=True)
+    check_values(dataset([[0, 255]], dtype=np.uint8, scale=255.0), "binary")
+
+
+@pytest.mark.parametrize("domain", ["real", "unit", "binary"])
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [(np.nan, "1 of 2 values of the test split are NaN"), (-np.inf, "1 of 2 .* are infinite")],
+)
+def test_values_that_are_not_finite(domain, bad, message):
+    with pytest.raises(UserError, match=message):
+        check_values(dataset([[0.0, 1.0]], [[0.0, bad]]), domain)
+
+
+def test_missing_values_where_they_are_allowed():
+    check_values(dataset([[0.0, np.nan, 1.0]]), "binary", allow_missing=True)
+    with pytest.raises(UserError, match="from 0 to 2, outside"):
+        check_values(dataset([[0.0, np.nan, 2.0]]), "unit", allow_missing=True)
+    with pytest.raises(UserError, match="every value of the train split is NaN"):
+        check_values(dataset([[np.nan]], [[1.0]]), "real", allow_missing=True)
+    with pytest.raises(UserError, match="infinite"):
+        check_values(dataset([[np.nan, np.inf]]), "real", allow_missing=True)
+
+
+def test_arrays_that_do_not_fit():
+    with pytest.raises(UserError, match=r"train split of shape \(0, 3\) is empty"):
+        check_values(dataset(np.zeros((0, 3))), "real")
+    with pytest.raises(UserError, match=r"test split has shape \(2,\), but \(3,\) was expected"):
+        check_values(dataset(np.zeros((4, 3)), np.zeros((4, 2))), "real")
+    labelled = {"x": np.zeros((4, 2), np.float32), "label": np.zeros(3, np.int32)}
+    with pytest.raises(UserError, match=r"4 examples but labels of shape \(3,\)"):
+        check_values(dataset(labelled["x"])._replace(train=labelled), "real")
+    ragged = np.array([np.zeros(2), np.zeros(3)], dtype=object)
+    with pytest.raises(UserError, match="object, not numbers of one shape"):
+        check_values(dataset([[0.0]])._replace(train={"x": ragged}), "real")
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan])
+def test_scale_must_be_positive(scale):
+    with pytest.raises(UserError, match="scale must be a positive number"):
+        check_values(dataset([[0.0]], scale=scale), "real")
+
+
+def test_unknown_domain():
+    with pytest.raises(ValueError, match="got 'binray'"):
+        check_values(dataset([[0.0]]), "binray")
+
+
+def test_a_bad_value_in_the_last_of_many_chunks_is_found(monkeypatch):
+    monkeypatch.setattr(checks, "_CHUNK_BYTES", 64)
+    values = np.zeros((1000, 4), np.float32)
+    values[-1, -1] = 7
+    with pytest.raises(UserError, match="from 0 to 7"):
+        check_values(dataset(values), "unit")
+
+
+def test_memory_does_not_grow_with_the_data():
+    """Peak of NumPy's allocations for 192 MB against 16 MB chunks, their masks and copies."""
+    train = np.zeros((48, 2**20), np.float32)
+    made = Dataset("toy", {"x": train}, {"x": train[:1]}, train.shape[1:], 1.0, None, "0")
+    tracemalloc.start()
+    check_values(made, "unit")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20

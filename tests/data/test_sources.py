@@ -1,0 +1,121 @@
+"""The built-in sets against what is known of them, names and their mistakes, what an import costs."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from jaxgen.data import load, names
+from jaxgen.data.dataset import WHOLE_FINGERPRINT_BYTES, array_fingerprint
+from jaxgen.errors import UserError
+
+
+def test_digits_are_those_of_scikit_learn():
+    digits = load("digits")
+    pixels, targets = load_digits(return_X_y=True)
+    images = np.concatenate([digits.train["x"], digits.test["x"]])
+    labels = np.concatenate([digits.train["label"], digits.test["label"]])
+    np.testing.assert_array_equal(images.reshape(1797, 64), pixels)
+    np.testing.assert_array_equal(labels, targets)
+    assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
+    assert (len(digits.train["x"]), len(digits.test["x"])) == (1500, 297)
+    assert (digits.shape, digits.scale, digits.num_classes, digits.modes) == ((8, 8, 1), 16.0, 10, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_modes", "scale", "spacing"),
+    [("ring", 8, 0.01, 2 * np.sin(np.pi / 8)), ("grid", 25, 0.05, 2.0)],
+)
+def test_synthetic_densities_have_the_moments_they_promise(name, num_modes, scale, spacing):
+    made = load(name)
+    assert made.modes is not None
+    centers = made.modes.centers
+    assert (centers.shape, made.modes.scale, made.num_classes) == ((num_modes, 2), scale, num_modes)
+    distances = np.linalg.norm(centers[:, None] - centers[None], axis=-1) + 100 * np.eye(num_modes)
+    np.testing.assert_allclose(distances.min(axis=1), spacing, rtol=1e-6)
+    np.testing.assert_allclose(centers.mean(axis=0), 0, atol=1e-6)
+    for split in (made.train, made.test):
+        assert split["x"].dtype == np.float32
+        num_examples = len(split["x"])
+        noise = (split["x"] - centers[split["label"]]) / scale
+        # Within five standard errors: of a mean 1/√n, of a variance √(2/n), of a count √(np(1−p)).
+        assert np.abs(noise.mean(axis=0)).max() < 5 / np.sqrt(num_examples)
+        assert np.abs(np.cov(noise.T) - np.eye(2)).max() < 5 * np.sqrt(2 / num_examples)
+        counts = np.bincount(split["label"], minlength=num_modes)
+        share = 1 / num_modes
+        assert np.abs(counts - num_examples * share).max() < 5 * np.sqrt(num_examples * share * (1 - share))
+    if name == "ring":
+        np.testing.assert_allclose(np.linalg.norm(centers, axis=-1), 1, rtol=1e-6)
+    else:
+        assert (centers.min(), centers.max()) == (-4, 4)
+
+
+@pytest.mark.parametrize("name", ["ring", "grid"])
+def test_synthetic_densities_follow_their_seed(name):
+    first, again, other = load(name, seed=3), load(name, seed=3), load(name, seed=4)
+    np.testing.assert_array_equal(first.train["x"], again.train["x"])
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert not np.isin(first.train["x"][:, 0], first.test["x"][:, 0]).all()
+    assert np.abs(first.train["x"][:100] - other.train["x"][:100]).max() > 0
+
+
+def test_the_scale_given_is_the_scale_used():
+    assert load("digits", scale=8).scale == 8.0
+    with pytest.raises(UserError, match="positive number, got 0"):
+        load("digits", scale=0)
+    with pytest.raises(UserError, match="must not be negative, got -1"):
+        load("ring", seed=-1)
+
+
+def test_names_are_all_known_and_each_has_a_line():
+    assert list(names())[:3] == ["digits", "ring", "grid"]
+    assert {"mnist", "fashion_mnist", "binarized_mnist"} <= set(names())
+    assert all(line and "\n" not in line for line in names().values())
+    names()["digits"] = "changed"
+    assert names()["digits"] != "changed"
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("digts", "digits"), ("mnsit", "mnist"), ("fashion-mnist", "fashion_mnist")]
+)
+def test_a_misspelt_name_suggests_the_right_one(name, near):
+    with pytest.raises(UserError, match=rf"Unknown data set '{name}': did you mean .*\b{near}\b.*\.npz"):
+        load(name)
+
+
+def test_a_name_like_no_other_lists_the_built_in_ones():
+    with pytest.raises(UserError, match="give one of digits, ring, grid, mnist"):
+        load("qqqqqqqqqq")
+
+
+def test_import_and_names_load_nothing_heavy():
+    heavy = ("jax", "tensorflow", "tensorflow_datasets", "sklearn", "scipy", "flax", "matplotlib")
+    code = f"import sys, jaxgen.data; jaxgen.data.names(); print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_fingerprint_sees_content_shape_and_type():
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    seen = {
+        array_fingerprint(array),
+        array_fingerprint(array.reshape(4, 3)),
+        array_fingerprint(array.view(np.int32)),
+    }
+    changed = array.copy()
+    changed[-1, -1] += 1
+    seen.add(array_fingerprint(changed))
+    assert len(seen) == 4
+    assert array_fingerprint(array) == array_fingerprint(np.asfortranarray(array))
+    assert array_fingerprint(array) == array_fingerprint(array.astype(">f4"))
+
+
+def test_fingerprint_of_a_large_array_reads_a_part_of_it(tmp_path):
+    path = tmp_path / "large.npy"
+    shape = (WHOLE_FINGERPRINT_BYTES // 1024 + 1024, 1024)
+    large = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    zeros = array_fingerprint(large)
+    large[-1, -1] = 1
+    assert array_fingerprint(large) != zeros
