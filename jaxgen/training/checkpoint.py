@@ -1,6 +1,7 @@
 """Checkpoints: everything a run needs to go on, saved together, by orbax; the last two and the best are kept."""
 
 import hashlib
+import logging
 import time
 import warnings
 from collections.abc import Mapping
@@ -22,6 +23,10 @@ class Restored(NamedTuple):
     step: int
     state: PyTree
     record: dict[str, Any]
+
+
+def _score(metrics: Mapping[str, float]) -> float:
+    return -metrics["objective"]
 
 
 def _flatten(tree: PyTree) -> dict[str, np.ndarray]:
@@ -60,21 +65,18 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False):
-        keep = AnyPreservationPolicy(
-            [
-                LatestN(2),
-                BestN(
-                    get_metric_fn=lambda metrics: -metrics["objective"],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
-        )
+        best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+        # orbax warns of what is meant here: a read-only manager, a checkpoint without a metric.
+        logging.getLogger("absl").setLevel(logging.ERROR)
         self._folder, self._read_only = folder.absolute(), read_only
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=None if read_only else keep, read_only=read_only, create=not read_only
+                best_fn=_score,  # metrics are written only where this is given
+                preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
+                save_interval_steps=0 if read_only else 1,
+                read_only=read_only,
+                create=not read_only,
             ),
         )
 

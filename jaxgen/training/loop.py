@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -148,7 +148,7 @@ def train(
     num_devices: int | None = None,
     checkpoints: Checkpoints | None = None,
     writers: tuple[Writer, ...] = (),
-    progress: Callable[[int, int, Mapping[str, Any]], None] | None = None,
+    console: Writer | None = None,
 ) -> Result:
     """Trains a model: rounds, log points, evaluations, checkpoints; goes on from the newest checkpoint.
 
@@ -160,7 +160,7 @@ def train(
       num_devices: local devices to use, all by default. It changes no result beyond rounding.
       checkpoints: where to save and what to go on from; ``None`` keeps nothing.
       writers: where log points and evaluations go.
-      progress: called after every call with (step, steps, latest training metrics).
+      console: a writer that is told of every call and not of log points alone, for a progress bar.
 
     Returns:
       The final state, the last evaluation's figures and the time.
@@ -178,7 +178,7 @@ def train(
     run = _Run(model, dataset, options, optimizers, num_devices, checkpoints, writers)
     with _signals() as caught, ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
         try:
-            return _play(run, steps, pool, caught, progress)
+            return _play(run, steps, pool, caught, console)
         finally:
             if checkpoints is not None:
                 checkpoints.wait()
@@ -258,7 +258,7 @@ class _Run:
         )
 
 
-def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], progress) -> Result:
+def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], console: Writer | None) -> Result:
     options, model = run.options, run.model
     evaluate_every = options.evaluate_every or max(1, steps // 20)
     began, step, logged = time.perf_counter(), run.start, []
@@ -280,16 +280,17 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], pr
         _check_finite(values, run, first_step=here)
         rounds = _adapt(rounds, step - here, time.perf_counter() - call_began, run.feed.length)
         logged.append(values)
-        latest = {name: _number(value[..., -1]) for name, value in values.items()}
         if step % options.log_every == 0 or step == steps:
             run.write(step, _means(logged, model), "train")
             logged = []
-        if progress:
-            progress(step, steps, _short_names(latest, model))
+        if console:
+            console.write(step, _means([values], model), kind="train")
         if step % evaluate_every == 0 or step == steps:
             run.figures = run.evaluate()
             _check_figures(run.figures, step)
             run.write(step, run.figures, "evaluate")
+            if console:
+                console.write(step, run.figures, kind="evaluate")
             run.save(step, evaluated=True)
     if step < steps:
         run.save(step, evaluated=False)

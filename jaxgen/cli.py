@@ -1,0 +1,310 @@
+"""The command line: train | evaluate | sample | report | list. Nothing heavy is imported before it is needed."""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from jaxgen.errors import UserError
+
+Which = Literal["best", "last"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0, 2 for a user's mistake, 128 + signal after an interruption."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        import jaxgen
+
+        print(f"jaxgen {jaxgen.__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        return _mistake(f"there is no command {name!r}; {_nearest(name, COMMANDS)}")
+    try:
+        return COMMANDS[name](rest) or 0
+    except UserError as error:
+        return _mistake(str(error))
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        interrupted = _interrupted(error)
+        if interrupted is None:
+            raise
+        return interrupted
+
+
+def _mistake(message: str) -> int:
+    print(f"jaxgen: {message}", file=sys.stderr)
+    return 2
+
+
+def _interrupted(error: Exception) -> int | None:
+    from jaxgen.training import Interrupted
+
+    if not isinstance(error, Interrupted):
+        return None
+    print(f"\njaxgen: {error}; everything is saved, the same command goes on from there", file=sys.stderr)
+    return 128 + error.signum
+
+
+def _nearest(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known)}"
+
+
+def _overview() -> str:
+    lines = [f"  {name:<10}{inspect.getdoc(command).splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "jaxgen: autoencoders, VAEs, vector quantization and GANs in JAX and Flax.",
+            "",
+            "usage: jaxgen COMMAND …",
+            "",
+            *lines,
+            "",
+            "first steps:",
+            "  jaxgen train vae --data digits --binarize dynamic --workdir runs/first",
+            "  jaxgen train vae --help        every flag of a model",
+            "  jaxgen list                    models and data sets",
+        ]
+    )
+
+
+def model_summaries() -> dict[str, str]:
+    """One line for each model, read from the source, since importing a model takes a second."""
+    folder = Path(__file__).parent / "models"
+    exports = ast.parse((folder / "__init__.py").read_text(encoding="utf-8")).body
+    summaries = {}
+    for statement in exports:
+        if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("jaxgen.models."):
+            source = ast.parse((folder / f"{statement.module.rsplit('.', 1)[1]}.py").read_text(encoding="utf-8"))
+            for node in source.body:
+                if isinstance(node, ast.FunctionDef) and node.name in {alias.name for alias in statement.names}:
+                    summaries[node.name] = (ast.get_docstring(node) or "").splitlines()[0]
+    return summaries
+
+
+def list_(arguments: Sequence[str]) -> None:
+    """Models and data sets, one line each."""
+    if arguments:
+        raise UserError(f"'jaxgen list' takes no arguments, got {' '.join(arguments)}")
+    from jaxgen.data import names
+
+    for title, table in (("models", model_summaries()), ("data sets", names())):
+        print(f"{title}:")
+        for name, line in table.items():
+            print(f"  {name:<22}{line}")
+        print()
+    print("--data also takes any TensorFlow Datasets name, and .npz, .npy or .csv files.")
+
+
+def _parse(struct: type, arguments: Sequence[str], *, prog: str, description: str) -> Any:
+    import tyro
+
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
+    return tyro.cli(struct, args=list(arguments), prog=prog, description=description, config=config)
+
+
+def _argument_help(function: Callable[..., Any], section: str = "Args") -> dict[str, str]:
+    """The text of each argument (or attribute) from a docstring."""
+    lines, texts, inside, name = (inspect.getdoc(function) or "").splitlines(), {}, False, ""
+    for line in lines:
+        if line.rstrip() == f"{section}:":
+            inside = True
+        elif inside and line and not line.startswith(" "):
+            break
+        elif inside and line.strip():
+            if line.startswith("  ") and not line.startswith("   "):
+                name, _, text = line.strip().partition(": ")
+                texts[name] = text
+            else:
+                texts[name] += " " + line.strip()
+    return texts
+
+
+def _struct(name: str, fields: dict[str, tuple[Any, Any]], texts: dict[str, str]) -> type:
+    """A dataclass for tyro out of (type, default) of each field and its help text."""
+    import tyro
+
+    return dataclasses.make_dataclass(
+        name,
+        [
+            (field, Annotated[annotation, tyro.conf.arg(help=texts[field])], dataclasses.field(default=default))
+            for field, (annotation, default) in fields.items()
+        ],
+    )
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train a model in a folder, or go on where the folder stands: jaxgen train MODEL [flags]."""
+    if not arguments or arguments[0].startswith("-"):
+        summaries = "\n".join(f"  {name:<22}{line}" for name, line in model_summaries().items())
+        text = f"usage: jaxgen train MODEL [flags]\n\nmodels:\n{summaries}\n\n'jaxgen train MODEL --help' explains every flag."
+        if arguments and arguments[0] in ("-h", "--help"):
+            print(text)
+            return
+        raise UserError(f"'jaxgen train' needs a model first, one of {', '.join(model_summaries())}")
+    name = arguments[0]
+    if name not in model_summaries():
+        raise UserError(f"there is no model {name!r}; {_nearest(name, model_summaries())}")
+    parsed = _train_arguments(name, arguments[1:])
+    from jaxgen import report, runs
+    from jaxgen.training import Options
+
+    workdir = parsed.run.workdir or Path("runs") / f"{name}-{Path(parsed.run.data).stem}"
+    runs.train(
+        name,
+        vars(parsed.model),
+        data=parsed.run.data,
+        workdir=workdir,
+        options=Options(**vars(parsed.options)),
+        data_dir=parsed.run.data_dir,
+        num_devices=parsed.run.devices,
+    )
+    print(f"report: {report.write(workdir)}")
+
+
+def _train_arguments(name: str, arguments: Sequence[str]) -> Any:
+    import tyro
+
+    from jaxgen import runs
+    from jaxgen.training import Options
+
+    factory = runs.factory(name)
+    parameters = inspect.signature(factory, eval_str=True).parameters.values()
+    own = {p.name: (p.annotation, p.default) for p in parameters if p.name not in runs.DATA_ARGUMENTS}
+    model = _struct("Model", own, _argument_help(factory))
+    hints = inspect.get_annotations(Options, eval_str=True)
+    fields = {field: (hints[field], Options._field_defaults[field]) for field in Options._fields}
+    options = _struct("Training", fields, _argument_help(Options, "Attributes"))
+    run = _struct(
+        "Run",
+        {
+            "data": (str, "digits"),
+            "data_dir": (str | None, None),
+            "workdir": (Path | None, None),
+            "devices": (int | None, None),
+        },
+        {
+            "data": "Data set: a name of 'jaxgen list', any TensorFlow Datasets name, or a .npz, .npy or .csv file.",
+            "data_dir": "Folder of prepared TensorFlow Datasets.",
+            "workdir": "The run's folder; runs/MODEL-DATA by default.",
+            "devices": "Local devices to use; all by default.",
+        },
+    )
+    whole = dataclasses.make_dataclass(
+        "Train",
+        [
+            ("run", Annotated[run, tyro.conf.arg(name="")], dataclasses.field(default_factory=run)),
+            ("model", Annotated[model, tyro.conf.arg(name="")], dataclasses.field(default_factory=model)),
+            ("options", Annotated[options, tyro.conf.arg(name="")], dataclasses.field(default_factory=options)),
+        ],
+    )
+    description = (inspect.getdoc(factory) or "").split("\n\nArgs:")[0]
+    return _parse(whole, arguments, prog=f"jaxgen train {name}", description=description)
+
+
+def _run_arguments(command: Callable[..., Any], arguments: Sequence[str]) -> Any:
+    """Parses the flags of a command from the signature of the function that does it."""
+    import tyro
+
+    name = command.__name__.strip("_")
+    return tyro.cli(
+        command, args=list(arguments), prog=f"jaxgen {name}", config=(tyro.conf.FlagConversionOff,)
+    )
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Figures of a trained run on its test split: jaxgen evaluate RUN [flags]."""
+    _run_arguments(_evaluate, arguments)
+
+
+def _evaluate(
+    run: Annotated[Path, "positional"],
+    /,
+    *,
+    checkpoint: Which = "best",
+    importance_samples: int | None = None,
+) -> None:
+    """Figures of a trained run on its test split, written to RUN/evaluation.json.
+
+    Args:
+      run: The run's folder.
+      checkpoint: The best by the evaluated objective, or the last.
+      importance_samples: Draws for the estimate of log p(x), instead of the run's own number.
+    """
+    from jaxgen import report
+
+    figures = report.evaluate(run, which=checkpoint, importance_samples=importance_samples)
+    width = max(len(row.name) for row in figures)
+    for row in figures:
+        print(f"{row.name:<{width}}  {report.figure_text(row)}")
+
+
+def sample(arguments: Sequence[str]) -> None:
+    """Samples of a trained run, as numbers and as a picture: jaxgen sample RUN --num 64."""
+    _run_arguments(_sample, arguments)
+
+
+def _sample(
+    run: Annotated[Path, "positional"],
+    /,
+    *,
+    num: int = 64,
+    seed: int = 0,
+    replica: int = 0,
+    checkpoint: Which = "best",
+    out: Path | None = None,
+) -> None:
+    """Samples of a trained run, as numbers (.npz) and as a picture (.png).
+
+    Args:
+      run: The run's folder.
+      num: How many.
+      seed: Of the noise.
+      replica: Which of the run's replicas.
+      checkpoint: The best by the evaluated objective, or the last.
+      out: The .npz to write; RUN/samples.npz by default, the picture beside it.
+    """
+    from jaxgen import report
+
+    for path in report.sample(run, num=num, seed=seed, index=replica, which=checkpoint, out=out):
+        print(path)
+
+
+def report(arguments: Sequence[str]) -> None:
+    """The page of a trained run, RUN/report.html: jaxgen report RUN."""
+    _run_arguments(_report, arguments)
+
+
+def _report(run: Annotated[Path, "positional"], /, *, replica: int = 0, checkpoint: Which = "best") -> None:
+    """Pictures, curves and figures of a trained run in one self-contained page, RUN/report.html.
+
+    Args:
+      run: The run's folder.
+      replica: Which of the run's replicas the pictures show.
+      checkpoint: The best by the evaluated objective, or the last.
+    """
+    from jaxgen import report
+
+    print(f"report: {report.write(run, index=replica, which=checkpoint)}")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "sample": sample,
+    "report": report,
+    "list": list_,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
