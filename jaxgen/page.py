@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 __all__ = ["FigureRow", "Picture", "render_page"]
 
@@ -16,8 +16,8 @@ class FigureRow(NamedTuple):
     """One line of the table of figures: "−log p(x)  89.7 ± 0.2  nats  500 samples"."""
 
     name: str
-    value: float | str
-    spread: float | None = None  # one standard deviation over replicas
+    value: SupportsFloat | str
+    spread: SupportsFloat | None = None  # one standard deviation over replicas
     unit: str = ""
     note: str = ""
 
@@ -79,7 +79,7 @@ def render_page(
     return _DOCUMENT.format(title=escape(title), style=_STYLE, body=body)
 
 
-def format_figure(value: float | str, spread: float | None = None) -> str:
+def format_figure(value: SupportsFloat | str, spread: SupportsFloat | None = None) -> str:
     """A number to the digits it deserves: two of the spread if there is one, else four; "17.449 ± 0.012".
 
     Example:
@@ -88,6 +88,7 @@ def format_figure(value: float | str, spread: float | None = None) -> str:
     """
     if isinstance(value, str):
         return value
+    value, spread = float(value), None if spread is None else float(spread)
     if not math.isfinite(value) or (spread is not None and not math.isfinite(spread)):
         text = f"{value:g}" if spread is None else f"{value:.4g} ± {spread:.2g}"
     elif spread is not None and spread < 1e-6:

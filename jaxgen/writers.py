@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, SupportsFloat, TextIO, runtime_checkable
+from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 import numpy as np
 from tqdm import tqdm
@@ -29,6 +29,15 @@ KINDS = ("train", "evaluate")
 RESERVED = ("step", "kind", "time")
 BAR = "{percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} {rate_noinv_fmt}, {remaining} left{postfix}"
 SHOWN = 5  # names on a line of the console; the file has them all
+
+
+@runtime_checkable
+class TextStream(Protocol):
+    """What the console needs: a file opened for text, standard error, a StringIO."""
+
+    def write(self, text: str, /) -> Any: ...
+    def flush(self) -> Any: ...
+    def isatty(self) -> bool: ...
 
 
 @runtime_checkable
@@ -185,7 +194,9 @@ class TensorBoardWriter:
         _checked_kind(kind)
         if self._writer is None:
             resumed = any(self._folder.glob("events.*"))
-            self._writer = self._open(str(self._folder), purge_step=step if resumed else None)
+            # The suffix keeps two runs of the same second from writing to one file.
+            purge = step if resumed else None
+            self._writer = self._open(str(self._folder), purge_step=purge, filename_suffix=f".{step}")
         for name, value in values.items():
             mean = float(np.mean(_plain(name, value)))
             self._writer.add_scalar(f"{kind}/{name}", mean, step)
@@ -214,7 +225,7 @@ class ConsoleWriter:
         >>> console.close()
     """
 
-    def __init__(self, *, total: int, initial: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(self, *, total: int, initial: int = 0, stream: TextStream | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._total = total
         self._bar = None

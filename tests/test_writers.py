@@ -1,0 +1,270 @@
+"""A log that survives kills, cuts and resumption, and readers that show what it holds."""
+
+import io
+import json
+import math
+import os
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxgen.errors import UserError
+from jaxgen.writers import ConsoleWriter, JsonlWriter, MultiWriter, TensorBoardWriter, Writer, read_jsonl
+
+
+def write_all(path, points):
+    writer = JsonlWriter(path)
+    for step, kind, values in points:
+        writer.write(step, values, kind=kind)
+    writer.close()
+
+
+def refuse(name):
+    raise AssertionError(f"{name} is not JSON")
+
+
+NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
+VALUES = st.dictionaries(
+    st.text().filter(lambda name: name not in ("step", "kind", "time")), NUMBERS | st.lists(NUMBERS)
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(VALUES)
+def test_what_is_read_is_what_was_written_in_strict_json(tmp_path_factory, values):
+    path = tmp_path_factory.mktemp("run") / "metrics.jsonl"
+    write_all(path, [(7, "train", values)])
+    (line,) = path.read_text().splitlines()
+    json.loads(line, parse_constant=refuse)
+    (point,) = read_jsonl(path)
+    assert (point.pop("step"), point.pop("kind")) == (7, "train")
+    assert point.pop("time") > 1.7e9
+    assert point.keys() == values.keys()
+    for name, value in values.items():
+        np.testing.assert_array_equal(point[name], value)
+
+
+def test_numbers_of_numpy_and_jax_are_numbers(tmp_path):
+    import jax.numpy as jnp
+
+    values = {"a": np.float32(0.5), "b": jnp.ones(()), "c": jnp.arange(3), "d": 2}
+    write_all(tmp_path / "m.jsonl", [(1, "train", values)])
+    (point,) = read_jsonl(tmp_path / "m.jsonl")
+    assert {name: point[name] for name in values} == {"a": 0.5, "b": 1.0, "c": [0.0, 1.0, 2.0], "d": 2.0}
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.data())
+def test_a_cut_anywhere_loses_at_most_the_line_it_hit(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("run") / "metrics.jsonl"
+    write_all(path, [(step, "train", {"loss": step / 7, "who": math.inf}) for step in range(5)])
+    whole = path.read_bytes()
+    cut = data.draw(st.integers(0, len(whole)))
+    path.write_bytes(whole[:cut])
+    write_all(path, [(5, "train", {"loss": 1.0})])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        steps = [point["step"] for point in read_jsonl(path)]
+    # A line without its newline is whole, if it was cut right before it.
+    kept = whole[:cut].count(b"\n") + (whole[cut : cut + 1] == b"\n")
+    assert steps == [*range(kept), 5]
+    damaged = cut > 0 and whole[cut - 1 : cut] != b"\n" and whole[cut : cut + 1] != b"\n"
+    assert len(caught) == damaged
+    if damaged:
+        assert f"skipped 1 damaged line (number {kept + 1})" in str(caught[0].message)
+
+
+def test_every_line_survives_a_kill(tmp_path):
+    code = (
+        "import os, signal, sys; from jaxgen.writers import JsonlWriter\n"
+        "writer = JsonlWriter(sys.argv[1])\n"
+        "for step in range(20): writer.write(step, {'loss': 1.0}, kind='train')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    path = tmp_path / "a b ü" / "metrics.jsonl"
+    done = subprocess.run([sys.executable, "-c", code, str(path)])
+    assert done.returncode == -signal.SIGKILL
+    assert [point["step"] for point in read_jsonl(path)] == list(range(20))
+
+
+def test_after_a_resumption_the_last_of_equal_steps_counts(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write_all(path, [(1, "train", {"a": 1}), (2, "train", {"a": 2, "b": 2}), (2, "evaluate", {"a": 3})])
+    write_all(path, [(2, "train", {"a": 4}), (1, "evaluate", {"a": 5})])
+    read = [(point["step"], point["kind"], point["a"], "b" in point) for point in read_jsonl(path)]
+    assert read == [
+        (1, "train", 1, False),
+        (1, "evaluate", 5, False),
+        (2, "train", 4, False),
+        (2, "evaluate", 3, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"step": 1, "kind": "tr',
+        b"\xff\xfe\x00garbage",
+        b"[1, 2]",
+        b'{"kind": "train", "a": 1}',
+        b'{"step": 1.5, "kind": "train"}',
+        b'{"step": true, "kind": "train"}',
+        b'{"step": 1, "kind": "prophesy"}',
+        b'{"step": 1, "kind": "train", "a": "many"}',
+        b'{"step": 1, "kind": "train", "a": {"b": 1}}',
+        b'{"step": 1, "kind": "train", "a": 1' + b"0" * 400 + b"}",
+        b"[" * 100_000,
+    ],
+)
+def test_a_damaged_line_is_skipped_and_named(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    good = b'{"step": 1, "kind": "train", "a": 1}\n'
+    path.write_bytes(good + b"\n" + line + b"\n" + good.replace(b"1", b"2"))
+    with pytest.warns(UserWarning, match=r"metrics.jsonl: skipped 1 damaged line \(number 3\)"):
+        assert [point["step"] for point in read_jsonl(path)] == [1, 2]
+
+
+def test_many_damaged_lines_make_one_warning(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("x\n" * 7)
+    with pytest.warns(UserWarning, match=r"skipped 7 damaged lines \(number 1, 2, 3, 4, 5, …\)") as caught:
+        assert read_jsonl(path) == []
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        ({"time": 1.0}, "train", "must not be named 'time'"),
+        ({"a": 1.0}, "test", "kind must be one of 'train', 'evaluate', got 'test'"),
+        ({"a": np.zeros((2, 2))}, "train", r"'a' must be a number .* got shape \(2, 2\)"),
+    ],
+)
+def test_what_cannot_be_read_again_is_not_written(tmp_path, values, kind, message):
+    writer = JsonlWriter(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match=message):
+        writer.write(1, values, kind=kind)
+    writer.close()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b""
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write metrics to .*file.*choose another folder"):
+        JsonlWriter(tmp_path / "file" / "metrics.jsonl")
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="a device that is always full is a habit of Linux"
+)
+def test_a_full_disk_is_one_sentence():
+    writer = JsonlWriter("/dev/full")
+    with pytest.raises(UserError, match="cannot write metrics to /dev/full: No space left on device"):
+        writer.write(1, {"a": 1.0}, kind="train")
+    writer.close()
+
+
+def events_of(folder):
+    """The events of all files of a folder, as TFRecords: length, checksum, data, checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    events = []
+    for path in sorted(folder.glob("events.*"), key=lambda path: path.stat().st_mtime_ns):
+        content = path.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            events.append(Event.FromString(content[12 : 12 + length]))
+            content = content[16 + length :]
+    return events
+
+
+def test_tensorboard_gets_means_and_hides_what_a_resumed_run_repeats(tmp_path):
+    for step in (100, 60):  # the second run resumes before the end of the first
+        writer = TensorBoardWriter(tmp_path)
+        writer.write(step, {"loss": 0.5, "kl": [1.0, 2.0, 6.0]}, kind="train")
+        writer.write(step, {"nll": 2.5}, kind="evaluate")
+        writer.close()
+    events = events_of(tmp_path)
+    scalars = [
+        (event.step, value.tag, value.simple_value) for event in events for value in event.summary.value
+    ]
+    once = {("train/loss", 0.5), ("train/kl", 3.0), ("evaluate/nll", 2.5)}
+    assert {scalar[1:] for scalar in scalars if scalar[0] == 100} == once
+    assert {scalar[1:] for scalar in scalars if scalar[0] == 60} == once
+    # status 1 is a session's start, from whose step on older events are hidden
+    assert [event.step for event in events if event.session_log.status == 1] == [60]
+
+
+def test_tensorboard_without_its_package_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UserError, match=r"pip install 'jaxgen\[tensorboard\]'"):
+        TensorBoardWriter(tmp_path)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_without_a_terminal_only_evaluations_are_told():
+    stream = io.StringIO()
+    console = ConsoleWriter(total=200, stream=stream)
+    console.write(50, {"loss": 1.0}, kind="train")
+    kl = [24.0, 26.0, 31.0]
+    console.write(100, {"elbo": -98.76543, "kl": kl, "nan": math.nan, "one": [2.0]}, kind="evaluate")
+    console.close()
+    spread = f"{statistics.mean(kl):.4g} ± {statistics.stdev(kl):.2g}"
+    assert stream.getvalue() == f"step 100/200: elbo −98.77, kl {spread}, nan nan, one 2\n"
+
+
+def test_a_terminal_gets_a_bar_with_speed_and_time_left_and_keeps_evaluations():
+    stream = Terminal()
+    console = ConsoleWriter(total=200, initial=20, stream=stream)
+    console.write(100, {"loss": 1.25}, kind="train")
+    console.write(100, {"nll": 7.5}, kind="evaluate")
+    console.write(200, {"loss": 1.5}, kind="train")
+    console.close()
+    *_, last = stream.getvalue().split("\r")
+    assert "100%" in last
+    assert "200/200" in last
+    assert "steps/s" in last
+    assert "00:00 left, loss 1.5" in last
+    assert "step 100/200: nll 7.5\n" in stream.getvalue()
+    assert " 10% " in stream.getvalue()  # where a resumed run starts
+
+
+class Recorder:
+    def __init__(self, fails=False):
+        self.calls, self.fails = [], fails
+
+    def write(self, step, values, *, kind):
+        self.calls.append((step, values, kind))
+
+    def close(self):
+        self.calls.append("closed")
+        if self.fails:
+            raise OSError("full")
+
+
+def test_several_writers_get_everything_and_are_all_closed():
+    first, second = Recorder(fails=True), Recorder()
+    several = MultiWriter([first, second])
+    several.write(3, {"a": 1.0}, kind="train")
+    with pytest.raises(OSError, match="full"):
+        several.close()
+    assert first.calls == second.calls == [(3, {"a": 1.0}, "train"), "closed"]
+
+
+def test_all_writers_speak_the_protocol(tmp_path):
+    writers = [JsonlWriter(tmp_path / "m"), TensorBoardWriter(tmp_path), ConsoleWriter(total=1)]
+    for writer in [*writers, several := MultiWriter(writers)]:
+        assert isinstance(writer, Writer)
+    several.close()
