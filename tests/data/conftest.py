@@ -32,7 +32,7 @@ def prepare(tmp_path) -> Prepare:
         version: str = "1.0.0",
         config: str = "",
     ) -> Path:
-        class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        class Made(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             VERSION = tfds.core.Version(version)
             BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=config)] if config else []
 
@@ -45,10 +45,10 @@ def prepare(tmp_path) -> Prepare:
             def _generate_examples(self):
                 raise NotImplementedError
 
-        Builder.name = name
+        Made.name = name
         logger = logging.getLogger("absl")
         logger.setLevel(logging.ERROR)
-        builder = Builder(data_dir=tmp_path / "sets", file_format="array_record")
+        builder = Made(data_dir=tmp_path / "sets", file_format="array_record")
         builder.download_and_prepare()
         return Path(builder.data_path)
 

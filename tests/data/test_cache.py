@@ -1,4 +1,4 @@
-"""The cache: what is stored is found again; damage, other processes and a folder that cannot be written do no harm."""
+"""The cache: what is stored is found again; damage, other processes and a read-only folder do no harm."""
 
 import json
 import os

@@ -216,7 +216,7 @@ def test_damaged_files(write, tmp_path, name, keep):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="There is no file .*absent.npz: check the path"):
+    with pytest.raises(UserError, match=r"There is no file .*absent\.npz: check the path"):
         load(str(tmp_path / "absent.npz"))
 
 

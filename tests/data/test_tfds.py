@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,8 +75,6 @@ def test_second_read_comes_from_the_cache_and_needs_no_package(prepare, monkeypa
 
 
 def test_a_set_prepared_anew_is_read_anew(prepare, tmp_path):
-    import shutil
-
     folder = prepare("toy", GREY, {"train": records(images(20, shape=(4, 3)))})
     first = load("toy")
     shutil.rmtree(folder)
@@ -199,7 +198,7 @@ def test_a_download_that_fails_says_why(monkeypatch):
 
 @pytest.mark.skipif(not (REAL / "binarized_mnist").exists(), reason="binarized MNIST is not at hand")
 def test_real_binarized_mnist():
-    """The share of ones in Larochelle's training images is 13.3%, which the grey images' mean of .1307 is near to."""
+    """Its bits are draws with the grey values as probabilities, so their mean is MNIST's, .1307."""
     made = load("binarized_mnist", data_dir=str(REAL))
     assert (made.train["x"].shape, made.test["x"].shape) == ((50_000, 28, 28, 1), (10_000, 28, 28, 1))
     assert (made.scale, made.num_classes) == (1.0, None)
@@ -225,7 +224,7 @@ def test_real_mnist_without_tensorflow():
         5949,
     ]
     assert np.bincount(made.test["label"]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    code = f"import sys; from jaxgen.data import load; load('mnist', data_dir={str(REAL)!r}); print(*sys.modules)"
+    code = f"import sys; from jaxgen.data import load; load('mnist', data_dir='{REAL}'); print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"tensorflow", "jax", "tensorflow_datasets"} & set(result.stdout.split())
     assert result.stderr == ""
