@@ -2,15 +2,13 @@
 
 import math
 import warnings
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxgen.data.dataset import Dataset
+from jaxgen.data.dataset import Dataset, row_chunks
 from jaxgen.errors import UserError
 
-_CHUNK_BYTES = 16 * 2**20
 # Float32 rounding of a value that was meant to be 0 or 1.
 _TOLERANCE = 1e-6
 
@@ -103,7 +101,7 @@ class _Survey(NamedTuple):
 
 def _survey(x: np.ndarray, scale: float) -> _Survey:
     low, high, num_grey, num_missing, num_infinite = math.inf, -math.inf, 0, 0, 0
-    for chunk in _chunks(x):
+    for chunk in row_chunks(x):
         if chunk.dtype.kind == "f":
             missing = np.isnan(chunk)
             num_missing += int(missing.sum())
@@ -113,12 +111,6 @@ def _survey(x: np.ndarray, scale: float) -> _Survey:
             low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
         num_grey += int(((chunk != 0) & (chunk != scale)).sum())
     return _Survey(low / scale, high / scale, x.size, num_grey, num_missing, num_infinite)
-
-
-def _chunks(x: np.ndarray) -> Iterator[np.ndarray]:
-    rows = max(1, _CHUNK_BYTES * len(x) // x.nbytes)
-    for start in range(0, len(x), rows):
-        yield x[start : start + rows]
 
 
 def _check_finite(name: str, split_name: str, survey: _Survey, allow_missing: bool) -> None:

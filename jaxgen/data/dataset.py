@@ -1,5 +1,7 @@
 """What a data set is: arrays of two splits, the unit of their values, and a fingerprint of their content."""
 
+import mmap
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ from jaxgen.errors import UserError
 # Beyond this many bytes evenly spaced examples are fingerprinted, so that opening an array stays quick.
 WHOLE_FINGERPRINT_BYTES = 256 * 2**20
 _SAMPLE_BYTES = 16 * 2**20
+_CHUNK_BYTES = 16 * 2**20
 
 
 class Modes(NamedTuple):
@@ -54,13 +57,39 @@ def array_fingerprint(array: np.ndarray) -> str:
     Up to 256 MB every byte counts. Beyond that, 16 MB of evenly spaced examples stand for the rest, the first
     and the last among them.
     """
-    digest = blake2b(f"{array.shape} {array.dtype.newbyteorder('<').str}".encode(), digest_size=8)
+    little_endian = array.dtype.newbyteorder("<")
+    digest = blake2b(f"{array.shape} {little_endian.str}".encode(), digest_size=8)
     if array.nbytes > WHOLE_FINGERPRINT_BYTES:
         num_samples = min(len(array), max(2, _SAMPLE_BYTES * len(array) // array.nbytes))
-        array = array[np.linspace(0, len(array) - 1, num_samples).astype(np.int64)]
-    contiguous = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    digest.update(contiguous.reshape(-1).view(np.uint8).data)
+        rows = np.linspace(0, len(array) - 1, num_samples).astype(np.int64)
+        parts = (array[rows[start : start + 1024]] for start in range(0, num_samples, 1024))
+    else:
+        parts = row_chunks(array)
+    for part in parts:
+        digest.update(np.ascontiguousarray(part, dtype=little_endian).reshape(-1).view(np.uint8).data)
+        release_pages(array)
     return digest.hexdigest()
+
+
+def row_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Consecutive slices of about 16 MB; the pages of a memory map are given back after each."""
+    rows = max(1, _CHUNK_BYTES * len(array) // max(1, array.nbytes))
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
+        release_pages(array)
+
+
+def release_pages(array: np.ndarray) -> None:
+    """Let go of the pages of a read-only memory map that were touched, so that reading it keeps memory flat.
+
+    They count as the process's own memory otherwise, although they are the system's file cache. That keeps
+    them, so touching them again is quick. Nothing happens to any other array.
+    """
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def make_dataset(
@@ -94,8 +123,7 @@ def default_scale(x: np.ndarray) -> float:
     """255 for bytes, 1 for floats and for bytes that are nothing but 0 and 1."""
     if x.dtype != np.uint8:
         return 1.0
-    rows = 1 + len(x) // 64
-    return 255.0 if any((x[start : start + rows] > 1).any() for start in range(0, len(x), rows)) else 1.0
+    return 255.0 if any((chunk > 1).any() for chunk in row_chunks(x)) else 1.0
 
 
 def hold_out(name: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

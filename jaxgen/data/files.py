@@ -48,7 +48,7 @@ def load_file(name: str) -> Dataset:
 def _read_numpy(path: Path) -> dict[str, np.ndarray]:
     if path.suffix.lower() == ".npy":
         return {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         wanted = {*_TRAIN_KEYS, *_TEST_KEYS, *_TRAIN_LABEL_KEYS, *_TEST_LABEL_KEYS}
         only = len(archive.files) == 1
         arrays = {
@@ -122,12 +122,12 @@ def _read_csv(name: str, path: Path) -> dict[str, np.ndarray]:
         label = columns.pop(i)
         names = names[:i] + names[i + 1 :]
         arrays["label"] = np.unique(label, return_inverse=True)[1] if label.dtype.kind == "U" else label
-    text = [column_name for column_name, column in zip(names, columns) if column.dtype.kind == "U"]
-    if text:
-        warnings.warn(f"{name}: left out columns that are not numbers: {', '.join(text)}.", stacklevel=2)
     numeric = [column for column in columns if column.dtype.kind != "U"]
     if not numeric:
         raise ValueError("no column holds numbers")
+    text = [column_name for column_name, column in zip(names, columns) if column.dtype.kind == "U"]
+    if text:
+        warnings.warn(f"{name}: left out columns that are not numbers: {', '.join(text)}.", stacklevel=2)
     return {"x": np.stack(numeric, axis=-1), **arrays}
 
 

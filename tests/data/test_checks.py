@@ -1,11 +1,14 @@
 """Each kind of bad value is named with the range seen and the remedy; good values pass without a word."""
 
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from jaxgen.data import Dataset, check_values, checks, load
+from jaxgen.data import Dataset, check_values, load
+from jaxgen.data import dataset as dataset_module
 from jaxgen.errors import UserError
 
 
@@ -113,7 +116,7 @@ def test_unknown_domain():
 
 
 def test_a_bad_value_in_the_last_of_many_chunks_is_found(monkeypatch):
-    monkeypatch.setattr(checks, "_CHUNK_BYTES", 64)
+    monkeypatch.setattr(dataset_module, "_CHUNK_BYTES", 64)
     values = np.zeros((1000, 4), np.float32)
     values[-1, -1] = 7
     with pytest.raises(UserError, match="from 0 to 7"):
@@ -129,3 +132,23 @@ def test_memory_does_not_grow_with_the_data():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64 * 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux counts it")
+def test_memory_does_not_grow_with_a_mapped_file(tmp_path):
+    """Two files of 160 and 320 MB, below and above the limit of whole fingerprints: less than 100 MB each."""
+    code = (
+        "import re, sys; from jaxgen.data import load, check_values\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])\n"
+        "before = peak(); check_values(load(sys.argv[1]), 'unit'); print((peak() - before) // 1024)"
+    )
+    for num_examples in (10_000, 20_000):
+        path = tmp_path / f"{num_examples}.npy"
+        x = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num_examples, 2**14))
+        x[0, 0] = 200
+        del x
+        result = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+        )
+        path.unlink()
+        assert int(result.stdout) < 100

@@ -196,16 +196,6 @@ def test_a_download_that_fails_says_why(monkeypatch):
         load("mnist")
 
 
-@pytest.mark.skipif(not (REAL / "binarized_mnist").exists(), reason="binarized MNIST is not at hand")
-def test_real_binarized_mnist():
-    """Its bits are draws with the grey values as probabilities, so their mean is MNIST's, .1307."""
-    made = load("binarized_mnist", data_dir=str(REAL))
-    assert (made.train["x"].shape, made.test["x"].shape) == ((50_000, 28, 28, 1), (10_000, 28, 28, 1))
-    assert (made.scale, made.num_classes) == (1.0, None)
-    check_values(made, "binary")
-    assert abs(made.train["x"].mean() - 0.1307) < 0.003
-
-
 @pytest.mark.skipif(not (REAL / "mnist").exists(), reason="MNIST is not at hand")
 def test_real_mnist_without_tensorflow():
     """The mean pixel of the training images, .1307, and the counts of its ten digits are known everywhere."""
