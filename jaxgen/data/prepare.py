@@ -13,7 +13,8 @@ Binarize = Literal["none", "dynamic", "threshold"]
 def make_prepare(*, scale: float, binarize: Binarize = "none", dequantize: bool = False):
     """The map from a raw batch to network units, with one key an example.
 
-    - ``dequantize``: (x + u) / (scale + 1) with u ~ U[0, 1), a density on [0, 1) that the discrete likelihood bounds;
+    - ``dequantize``: (x + u) / (scale + 1) with u ~ U[0, 1), a density on [0, 1) that the discrete likelihood
+      bounds;
     - ``binarize="dynamic"``: a fresh Bernoulli draw with probability x / scale each time the example is seen;
     - ``binarize="threshold"``: x / scale > ½;
     - otherwise x / scale.
@@ -27,8 +28,9 @@ def make_prepare(*, scale: float, binarize: Binarize = "none", dequantize: bool 
       ``(keys [batch], raw) -> batch``; arrays other than ``x`` pass through.
 
     >>> prepare = make_prepare(scale=255.0)
-    >>> prepare(jax.random.split(jax.random.key(0), 2), {"x": jnp.array([[0], [51]], jnp.uint8)})["x"].tolist()
-    [[0.0], [0.20000000298023224]]
+    >>> raw = {"x": jnp.array([[0, 255]], jnp.uint8)}
+    >>> prepare(jax.random.split(jax.random.key(0), 1), raw)["x"].tolist()
+    [[0.0, 1.0]]
     """
 
     def prepare(keys: Array, raw: Mapping[str, Array]) -> dict[str, Array]:
@@ -36,7 +38,8 @@ def make_prepare(*, scale: float, binarize: Binarize = "none", dequantize: bool 
         if dequantize or binarize == "dynamic":
             uniform = jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:]))(keys)
         if dequantize:
-            x = (x + uniform) / (scale + 1)
+            # The sum may round up to the next integer: stay below 1.
+            x = jnp.minimum((x + uniform) / (scale + 1), 1 - 2.0**-24)
         elif scale != 1:
             x = x / scale
         if binarize == "dynamic":

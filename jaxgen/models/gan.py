@@ -63,6 +63,8 @@ def gan(
     discriminator_loss_fn, generator_loss_fn = _OBJECTIVES[objective]
     discriminator = vector_encoder(network, hidden, shape, outputs=(), activation=activation)
     generator = vector_decoder(network, hidden, shape, activation=activation)
+    # Least squares pulls the discriminator to 1 on real examples and to 0 on generated ones.
+    boundary = 0.5 if objective == "least_squares" else 0.0
 
     def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
         discriminator_key, generator_key = jax.random.split(key)
@@ -72,7 +74,7 @@ def gan(
         }, {}
 
     def decide(params: Params, x: Array) -> Float[Array, " batch"]:
-        """Logits: positive for what the discriminator takes to be real."""
+        """Logits: above the boundary for what the discriminator takes to be real."""
         return discriminator.apply(params["discriminator"], x)
 
     def decode(params: Params, statistics: PyTree, noise: Float[Array, "batch noise"]) -> Array:
@@ -87,7 +89,10 @@ def gan(
         params: Params, statistics: PyTree, batch: Batch, key: Array, train: bool
     ) -> tuple[Array, Aux]:
         real_logits, fake_logits = decide(params, batch["x"]), decide(params, fake(params, batch, key))
-        terms = {"accuracy_real": jnp.mean(real_logits > 0), "accuracy_fake": jnp.mean(fake_logits < 0)}
+        terms = {
+            "accuracy_real": jnp.mean(real_logits > boundary),
+            "accuracy_fake": jnp.mean(fake_logits < boundary),
+        }
         return discriminator_loss_fn(real_logits, fake_logits).mean(), Aux(terms, statistics)
 
     def generator_loss(
@@ -98,10 +103,11 @@ def gan(
     def evaluate(params: Params, statistics: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
         real_logits, fake_logits = decide(params, batch["x"]), decide(params, fake(params, batch, key))
         return {
-            "accuracy_real": (real_logits > 0).astype(jnp.float32),
-            "accuracy_fake": (fake_logits < 0).astype(jnp.float32),
-            # log D(x) + log(1 − D(G(z))): −log 4 at the equilibrium
-            "value": -losses.minimax_discriminator_loss(real_logits, fake_logits),
+            "accuracy_real": (real_logits > boundary).astype(jnp.float32),
+            "accuracy_fake": (fake_logits < boundary).astype(jnp.float32),
+            # What the discriminator maximizes. With the minimax loss this is log D(x) + log(1 − D(G(z))), and
+            # −log 4 at the equilibrium.
+            "value": -discriminator_loss_fn(real_logits, fake_logits),
         }
 
     def sample(params: Params, statistics: PyTree, key: Array, n: int) -> Array:

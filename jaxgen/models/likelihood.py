@@ -63,8 +63,10 @@ def make_likelihood(
       fixed_scale: its value where it is fixed.
 
     Raises:
-      ValueError: for an unknown name, or a fixed scale that is not positive.
+      ValueError: for an unknown name or scale, or a fixed scale that is not positive.
     """
+    if scale not in ("fixed", "shared", "per_dimension", "optimal"):
+        raise ValueError(f"scale must be fixed, shared, per_dimension or optimal, got {scale!r}")
     if name == "bernoulli" or name == "continuous_bernoulli":
         nll = bernoulli_nll if name == "bernoulli" else continuous_bernoulli_nll
         return Likelihood(
@@ -107,17 +109,22 @@ def _gaussian(shape: tuple[int, ...], scale: ScaleName, fixed_scale: float) -> L
 
     return Likelihood(
         init=init,
-        nll=lambda params, statistics, mean, targets: gaussian_nll(mean, targets, scale=sigma(params, statistics)),
+        nll=lambda params, statistics, mean, targets: gaussian_nll(
+            mean, targets, scale=sigma(params, statistics)
+        ),
         mean=lambda outputs: outputs,
         observe=observe if scale == "optimal" else _unchanged,
-        terms=lambda params, statistics: {} if scale == "fixed" else {"scale": jnp.mean(sigma(params, statistics))},
+        terms=lambda params, statistics: (
+            {} if scale == "fixed" else {"scale": jnp.mean(sigma(params, statistics))}
+        ),
         domain="real",
     )
 
 
 def _continuous_bernoulli_mean(logits: Array) -> Array:
-    """E[x] = 1/(1 − e^(−η)) − 1/η, by its series 1/2 + η/12 − η³/720 near η = 0."""
+    """E[x] = 1/(1 − e^(−η)) − 1/η = ½ + ½ coth(η/2) − 1/η, by its series 1/2 + η/12 − η³/720 near η = 0."""
     small = jnp.abs(logits) < 0.1
     safe = jnp.where(small, 1.0, logits)
-    return jnp.where(small, 0.5 + logits / 12 - logits**3 / 720, 1 / -jnp.expm1(-safe) - 1 / safe)
-
+    # Both branches need finite gradients: tanh saturates where exp would overflow, and the cube must not.
+    near = jnp.where(small, logits, 0.0)
+    return jnp.where(small, 0.5 + near / 12 - near**3 / 720, 0.5 + 0.5 / jnp.tanh(safe / 2) - 1 / safe)

@@ -75,7 +75,9 @@ def vq_vae(
         )
     if not hidden:
         raise ValueError("hidden must name the channels of at least one stage, got ()")
-    encoder = nn.Sequential([grid_encoder(network, hidden, shape, activation=activation), nn.Conv(code_dim, (1, 1))])
+    encoder = nn.Sequential(
+        [grid_encoder(network, hidden, shape, activation=activation), nn.Conv(code_dim, (1, 1))]
+    )
     decoder = nn.Sequential(
         [nn.Conv(hidden[-1], (3, 3)), grid_decoder(network, hidden, shape, activation=activation)]
     )
@@ -100,7 +102,7 @@ def vq_vae(
         return decoder.apply(params["vq_vae"]["decoder"], codes)
 
     def quantize(params: Params, codebook: Array, x: Array) -> tuple[Array, Int[Array, "batch h w"], Array]:
-        encodings = encoder.apply(params["vq_vae"]["encoder"], x).astype(jnp.float32)
+        encodings = encoder.apply(params["vq_vae"]["encoder"], x)
         index = nearest_code(encodings, codebook)
         return encodings, index, lookup(codebook, index)
 

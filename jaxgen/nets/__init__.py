@@ -15,17 +15,35 @@ Activation = Literal["relu", "tanh", "gelu", "silu", "leaky_relu"]
 _RESIDUAL_BLOCKS = 2
 
 
-def _blocks(network: Network, image_shape: Sequence[int]) -> int:
-    if len(image_shape) != 3:
+def _blocks(network: Network, hidden: Sequence[int], shape: Sequence[int], activation: Activation) -> int:
+    """Residual blocks in each stage, once the choices are known to make sense together."""
+    if network not in ("mlp", "conv", "resnet"):
+        raise ValueError(f"network must be mlp, conv or resnet, got {network!r}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    if any(width < 1 for width in hidden):
+        raise ValueError(f"hidden must hold widths of at least 1, got {tuple(hidden)}")
+    if network == "mlp":
+        return 0
+    if not hidden:
+        raise ValueError(
+            f"hidden must name the channels of at least one stage for network {network!r}, got ()"
+        )
+    if len(shape) != 3:
         raise ValueError(
             f"network {network!r} needs images [height, width, channels], got examples of shape "
-            f"{tuple(image_shape)}; use network 'mlp'"
+            f"{tuple(shape)}; use network 'mlp'"
         )
     return _RESIDUAL_BLOCKS if network == "resnet" else 0
 
 
 def vector_encoder(
-    network: Network, hidden: Sequence[int], shape: Sequence[int], *, outputs: Sequence[int], activation: Activation
+    network: Network,
+    hidden: Sequence[int],
+    shape: Sequence[int],
+    *,
+    outputs: Sequence[int],
+    activation: Activation,
 ) -> nn.Module:
     """A network from examples of ``shape`` to arrays of shape ``outputs``.
 
@@ -36,32 +54,34 @@ def vector_encoder(
       outputs: shape of one output.
       activation: between layers.
     """
+    blocks = _blocks(network, hidden, shape, activation)
     if network == "mlp":
         return MLP(hidden, outputs, activation)
-    return ConvVectorEncoder(hidden, outputs, _blocks(network, shape), activation)
+    return ConvVectorEncoder(hidden, outputs, blocks, activation)
 
 
 def vector_decoder(
     network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation
 ) -> nn.Module:
     """A network from vectors to arrays of ``shape``; ``hidden`` is in the encoder's order and run through backwards."""
+    blocks = _blocks(network, hidden, shape, activation)
     if network == "mlp":
         return MLP(tuple(reversed(hidden)), shape, activation)
-    return ConvVectorDecoder(hidden, shape, _blocks(network, shape), activation)
+    return ConvVectorDecoder(hidden, shape, blocks, activation)
 
 
 def grid_encoder(
     network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation
 ) -> nn.Module:
     """A network from images to feature maps, halved once for each entry of ``hidden``."""
-    return ConvEncoder(hidden, _blocks(network, shape), activation)
+    return ConvEncoder(hidden, _blocks(network, hidden, shape, activation), activation)
 
 
 def grid_decoder(
     network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation
 ) -> nn.Module:
     """A network from feature maps back to images of ``shape``."""
-    return ConvDecoder(hidden, shape, _blocks(network, shape), activation)
+    return ConvDecoder(hidden, shape, _blocks(network, hidden, shape, activation), activation)
 
 
 __all__ = [
