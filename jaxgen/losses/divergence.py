@@ -167,7 +167,7 @@ def kl_between_diagonal_gaussians(
     return 0.5 * sum_per_example(jnp.expm1(log_ratio) - log_ratio + distance)
 
 
-def kl_categorical_uniform(logits: Num[ArrayLike, "batch *latents classes"]) -> Float[Array, " batch"]:
+def kl_categorical_uniform(logits: Num[ArrayLike, "batch *dims"]) -> Float[Array, " batch"]:
     r"""KL of independent categorical latents to the uniform distribution.
 
     .. math::
@@ -238,7 +238,7 @@ def _squared_distances(x: Array, y: Array) -> Array:
 
 
 def maximum_mean_discrepancy(
-    x: Num[ArrayLike, "n dim"],
+    x: Num[ArrayLike, "n *dim"],
     y: Num[ArrayLike, "..."],
     *,
     kernel: Literal["imq", "rbf"] = "imq",
@@ -314,7 +314,7 @@ class KLDecomposition(NamedTuple):
 
 
 def kl_decomposition(
-    z: Num[ArrayLike, "batch latents"],
+    z: Num[ArrayLike, "batch *latents"],
     mean: Num[ArrayLike, "..."],
     logvar: Num[ArrayLike, "..."],
     *,

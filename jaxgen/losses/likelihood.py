@@ -170,7 +170,7 @@ def continuous_bernoulli_nll(
 
 
 def categorical_nll(
-    logits: Num[ArrayLike, "batch *dims classes"],
+    logits: Num[ArrayLike, "batch *dims"],
     labels: Num[ArrayLike, "..."],
     *,
     mask: Shaped[ArrayLike, "..."] | None = None,

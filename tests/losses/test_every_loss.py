@@ -1,0 +1,311 @@
+"""What holds for every loss: types, transformations, gradients, extremes and refusals. One row a function."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxgen import losses as L
+
+BATCH = 4
+
+
+class Case(NamedTuple):
+    function: object
+    floats: tuple[tuple[int, ...], ...]
+    """Shapes of the float arguments, differentiated."""
+    integers: tuple[int, ...] | None = None
+    """Shape of a last argument of integers below 5."""
+    extremes: tuple[tuple[float, float], ...] = ((-1e4, 1e4),)
+    """For each float argument, or for all, values at which float32 must stay finite."""
+    couples_examples: bool = False
+
+
+LATENTS, IMAGE = (BATCH, 3), (BATCH, 2, 3)
+LOGVAR = (-60.0, 20.0)
+GAUSSIAN = ((-1e4, 1e4), LOGVAR)
+
+
+def _linear_critic(x):
+    return jnp.tanh(x / 100).sum(axis=1)
+
+
+CASES = {
+    "gaussian_nll": Case(L.gaussian_nll, (IMAGE, IMAGE)),
+    "gaussian_nll, learned scale": Case(
+        lambda m, x, s: L.gaussian_nll(m, x, scale=jnp.exp(s)),
+        (IMAGE, IMAGE, IMAGE),
+        extremes=(*GAUSSIAN[:1],) * 3,
+    ),
+    "bernoulli_nll": Case(L.bernoulli_nll, (IMAGE, IMAGE)),
+    "continuous_bernoulli_nll": Case(L.continuous_bernoulli_nll, (IMAGE, IMAGE)),
+    "categorical_nll": Case(L.categorical_nll, ((*IMAGE, 5),), integers=IMAGE),
+    "discretized_logistic_nll": Case(
+        lambda m, s, k: L.discretized_logistic_nll(m, s, k, num_levels=5),
+        (IMAGE, IMAGE),
+        integers=IMAGE,
+        extremes=GAUSSIAN,
+    ),
+    "optimal_gaussian_scale": Case(
+        lambda m, x: L.optimal_gaussian_scale(m, x)[None], (IMAGE, IMAGE), couples_examples=True
+    ),
+    "bits_per_dim": Case(lambda nll: L.bits_per_dim(nll, 10), ((BATCH,),)),
+    "kl_diagonal_gaussian": Case(L.kl_diagonal_gaussian, (LATENTS, LATENTS), extremes=GAUSSIAN),
+    "kl_diagonal_gaussian_per_dimension": Case(
+        L.kl_diagonal_gaussian_per_dimension, (LATENTS, LATENTS), extremes=GAUSSIAN
+    ),
+    "kl_isotropic_gaussian": Case(
+        lambda m, s: L.kl_isotropic_gaussian(m, jnp.exp(s)),
+        (LATENTS, (BATCH,)),
+        extremes=((-1e4, 1e4), (-30, 10)),
+    ),
+    "kl_between_diagonal_gaussians": Case(
+        L.kl_between_diagonal_gaussians, (LATENTS,) * 4, extremes=(*GAUSSIAN, *GAUSSIAN)
+    ),
+    "kl_categorical_uniform": Case(L.kl_categorical_uniform, ((BATCH, 2, 5),)),
+    "maximum_mean_discrepancy": Case(
+        lambda x, y: L.maximum_mean_discrepancy(x, y)[None], (LATENTS, LATENTS), couples_examples=True
+    ),
+    "maximum_mean_discrepancy, rbf": Case(
+        lambda x, y: L.maximum_mean_discrepancy(x, y, kernel="rbf", unbiased=False)[None],
+        (LATENTS, LATENTS),
+        couples_examples=True,
+    ),
+    "kl_decomposition": Case(
+        lambda z, m, v: jnp.stack(L.kl_decomposition(z, m, v, dataset_size=9), axis=-1) @ jnp.arange(3.0),
+        (LATENTS,) * 3,
+        extremes=((-1e4, 1e4), *GAUSSIAN),
+        couples_examples=True,
+    ),
+    "negative_elbo": Case(lambda n, k: L.negative_elbo(n, k, beta=2.0), ((BATCH,), (BATCH,))),
+    "importance_weighted_bound": Case(lambda w: L.importance_weighted_bound(w, axis=1), (LATENTS,)),
+    "free_bits": Case(lambda k: L.free_bits(jnp.abs(k), floor=0.5), (LATENTS,), couples_examples=True),
+    "codebook_loss": Case(lambda e: L.codebook_loss(jnp.ones_like(e), e), (IMAGE,)),
+    "commitment_loss": Case(lambda z: L.commitment_loss(z, jnp.ones_like(z)), (IMAGE,)),
+    "minimax_discriminator_loss": Case(L.minimax_discriminator_loss, ((BATCH,), (BATCH,))),
+    "minimax_generator_loss": Case(L.minimax_generator_loss, ((BATCH,),)),
+    "non_saturating_generator_loss": Case(L.non_saturating_generator_loss, ((BATCH,),)),
+    "hinge_discriminator_loss": Case(L.hinge_discriminator_loss, ((BATCH, 2), (BATCH, 2))),
+    "hinge_generator_loss": Case(L.hinge_generator_loss, ((BATCH, 2),)),
+    "least_squares_discriminator_loss": Case(L.least_squares_discriminator_loss, ((BATCH,), (BATCH,))),
+    "least_squares_generator_loss": Case(L.least_squares_generator_loss, ((BATCH,),)),
+    "wasserstein_discriminator_loss": Case(L.wasserstein_discriminator_loss, ((BATCH,), (BATCH,))),
+    "wasserstein_generator_loss": Case(L.wasserstein_generator_loss, ((BATCH,),)),
+    "gradient_penalty": Case(
+        lambda x, y: L.gradient_penalty(_linear_critic, x, y, jax.random.key(0)),
+        (LATENTS, LATENTS),
+        couples_examples=True,  # the share u belongs to the position in the batch
+    ),
+    "r1_penalty": Case(lambda x: L.r1_penalty(_linear_critic, x), (LATENTS,)),
+    "group_lasso": Case(lambda w: L.group_lasso(w, axis=1)[None], (LATENTS,), couples_examples=True),
+    "prox_group_lasso": Case(lambda w: L.prox_group_lasso(w, 0.1, axis=1), (LATENTS,)),
+}
+WITHOUT_ARRAYS = {"kl_one_hot_uniform", "KLDecomposition"}
+
+
+def arguments(case, dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    floats = [rng.normal(size=shape).astype(dtype) for shape in case.floats]
+    return floats, [] if case.integers is None else [rng.integers(0, 5, case.integers)]
+
+
+def test_no_public_loss_is_missing_here():
+    assert {name.split(",")[0] for name in CASES} | WITHOUT_ARRAYS == set(L.__all__)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_in_float64(x64, name):
+    case = CASES[name]
+    floats, integers = arguments(case)
+    check_grads(lambda *a: case.function(*a, *integers), floats, order=1, modes=["fwd", "rev"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_float64_stays_and_half_precision_is_summed_in_float32(name):
+    case = CASES[name]
+    with jax.enable_x64(True):
+        floats, integers = arguments(case)
+        assert case.function(*floats, *integers).dtype == jnp.float64
+    floats, integers = arguments(case, jnp.bfloat16)
+    result = case.function(*floats, *integers)
+    keeps_its_type = name == "prox_group_lasso"
+    assert result.dtype == (jnp.bfloat16 if keeps_its_type else jnp.float32)
+    wide = case.function(*[f.astype(np.float32) for f in floats], *integers)
+    # The functions of this table that exponentiate or wrap an argument themselves do so in bfloat16.
+    coarse = (
+        keeps_its_type or "," in name or name in ("kl_isotropic_gaussian", "gradient_penalty", "r1_penalty")
+    )
+    np.testing.assert_allclose(result, wide, rtol=0.05 if coarse else 1e-5, atol=1e-2 if coarse else 1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if not CASES[name].couples_examples])
+def test_examples_are_independent_and_in_order(x64, name):
+    case = CASES[name]
+    floats, integers = arguments(case)
+    order = np.array([2, 0, 3, 1])
+    function = jax.jit(case.function)
+    whole = function(*floats, *integers)
+    assert whole.shape[0] == BATCH
+    permuted = function(*[a[order] for a in floats + integers])
+    np.testing.assert_allclose(permuted, whole[order], rtol=1e-12)
+    one_by_one = jax.vmap(lambda *a: function(*[x[None] for x in a])[0])(*floats, *integers)
+    np.testing.assert_allclose(one_by_one, whole, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_float32_is_finite_at_extreme_inputs(name):
+    case = CASES[name]
+    ranges = case.extremes * (len(case.floats) if len(case.extremes) == 1 else 1)
+    if "learned scale" in name:
+        # The slope in σ itself is r²/σ³, which float32 holds down to about σ = e⁻²⁰.
+        ranges = ((-1e4, 1e4), (-1e4, 1e4), (-20, 10))
+    _, integers = arguments(case)
+    total = jax.jit(
+        jax.value_and_grad(lambda *a: case.function(*a, *integers).sum(), tuple(range(len(case.floats))))
+    )
+    for corner in range(2 ** len(case.floats)):
+        floats = []
+        for position, (shape, ends) in enumerate(zip(case.floats, ranges)):
+            values = np.full(shape, ends[corner >> position & 1], np.float32)
+            # One ordinary and one zero entry, so that the ends also meet the middle.
+            values.flat[0], values.flat[-1] = 0, 1
+            floats.append(values)
+        value, gradients = total(*floats)
+        assert np.isfinite(value), (corner, value)
+        assert all(np.all(np.isfinite(g)) for g in gradients), corner
+
+
+TWO_ARRAYS = {
+    "gaussian_nll": ("mean", "targets"),
+    "bernoulli_nll": ("logits", "targets"),
+    "continuous_bernoulli_nll": ("logits", "targets"),
+    "optimal_gaussian_scale": ("mean", "targets"),
+    "kl_diagonal_gaussian": ("mean", "logvar"),
+    "kl_diagonal_gaussian_per_dimension": ("mean", "logvar"),
+    "negative_elbo": ("nll", "kl"),
+    "codebook_loss": ("encodings", "codes"),
+    "commitment_loss": ("encodings", "codes"),
+    "minimax_discriminator_loss": ("real_logits", "fake_logits"),
+    "hinge_discriminator_loss": ("real_logits", "fake_logits"),
+    "least_squares_discriminator_loss": ("real_logits", "fake_logits"),
+    "wasserstein_discriminator_loss": ("real_logits", "fake_logits"),
+}
+
+
+@pytest.mark.parametrize("name", TWO_ARRAYS)
+def test_two_shapes_that_differ_are_both_named_while_tracing(name):
+    first, second = TWO_ARRAYS[name]
+    # [4] against [3], and [1] that would broadcast.
+    for size in (3, 1):
+        with pytest.raises(ValueError, match=rf"{first} and {second} .*\(4,\) and \({size},\)"):
+            jax.eval_shape(getattr(L, name), jnp.zeros(4), jnp.zeros(size))
+
+
+@pytest.mark.parametrize("name", TWO_ARRAYS)
+def test_integer_predictions_are_refused(name):
+    with pytest.raises(TypeError, match=f"{TWO_ARRAYS[name][0]} must be floating point, got int32"):
+        getattr(L, name)(np.zeros(4, np.int32), np.zeros(4))
+
+
+REFUSED = {
+    "mask of another rank": (
+        lambda: L.gaussian_nll(Z34, Z34, mask=np.ones(4)),
+        r"mask .*\(4,\) and \(3, 4\)",
+    ),
+    "mask of another size": (lambda: L.bernoulli_nll(Z34, Z34, mask=np.ones((3, 2))), r"mask .*\(3, 2\) and"),
+    "negative scale": (lambda: L.gaussian_nll(Z34, Z34, scale=-0.5), "scale must be positive, got -0.5"),
+    "zero scale in an array": (
+        lambda: L.gaussian_nll(Z34, Z34, scale=np.array([1, 2, 0, 1.0])),
+        "scale .* got 0",
+    ),
+    "scale that enlarges": (
+        lambda: L.gaussian_nll(Z34[:1], Z34[:1], scale=np.ones((3, 4))),
+        "scale must broadcast",
+    ),
+    "isotropic scale": (lambda: L.kl_isotropic_gaussian(Z34, -1.0), "scale must be positive, got -1"),
+    "isotropic scale per latent": (
+        lambda: L.kl_isotropic_gaussian(Z34, np.ones((3, 4))),
+        "scale must be a scalar",
+    ),
+    "floor": (lambda: L.optimal_gaussian_scale(Z34, Z34, floor=0.0), "floor must be positive, got 0"),
+    "labels": (
+        lambda: L.categorical_nll(Z34, np.zeros((3, 4), int)),
+        r"labels .*\(3, 4\) and labels \(3, 4\)",
+    ),
+    "levels": (lambda: L.discretized_logistic_nll(Z34, Z34, K34, num_levels=1), "num_levels .* got 1"),
+    "no dimensions": (lambda: L.bits_per_dim(Z34[0], 0), "num_dims must be at least 1, got 0"),
+    "bin width": (lambda: L.bits_per_dim(Z34[0], 1, bin_width=0.0), "bin_width must be positive, got 0"),
+    "codes": (lambda: L.kl_one_hot_uniform(0), "num_codes must be at least 1, got 0"),
+    "two priors": (lambda: L.kl_between_diagonal_gaussians(Z34, Z34, Z34[:1], Z34[:1]), r"mean_q and mean_p"),
+    "categorical without classes": (
+        lambda: L.kl_categorical_uniform(Z34[0]),
+        r"logits must be .* got \(4,\)",
+    ),
+    "mmd widths": (lambda: L.maximum_mean_discrepancy(Z34, Z34[:, :2]), r"\(3, 4\) and \(3, 2\)"),
+    "mmd of one sample": (
+        lambda: L.maximum_mean_discrepancy(Z34, Z34[:1]),
+        "at least 2 samples each, got 3 and 1",
+    ),
+    "mmd bandwidth": (lambda: L.maximum_mean_discrepancy(Z34, Z34, bandwidth=-1.0), "bandwidth .* got -1"),
+    "small data set": (
+        lambda: L.kl_decomposition(Z34, Z34, Z34, dataset_size=2),
+        "at least the batch size 3, got 2",
+    ),
+    "stratified single": (
+        lambda: L.kl_decomposition(Z34[:1], Z34[:1], Z34[:1], dataset_size=2, estimator="stratified"),
+        "needs 2 examples or more",
+    ),
+    "latents with a shape": (
+        lambda: L.kl_decomposition(Z34[None], Z34[None], Z34[None], dataset_size=2),
+        r"z must be \[batch, latents\]",
+    ),
+    "negative beta": (
+        lambda: L.negative_elbo(Z34[0], Z34[0], beta=-1.0),
+        "beta must not be negative, got -1",
+    ),
+    "beta of another batch": (
+        lambda: L.negative_elbo(Z34[0], Z34[0], beta=np.ones(3)),
+        "beta must broadcast to nll",
+    ),
+    "no samples": (
+        lambda: L.importance_weighted_bound(Z34[:0]),
+        r"a sample or more on axis 0, got shape \(0, 4\)",
+    ),
+    "no such axis": (
+        lambda: L.importance_weighted_bound(Z34, axis=2),
+        r"axis 2 is not an axis of log_weights",
+    ),
+    "negative floor": (lambda: L.free_bits(Z34, floor=-1.0), "floor must not be negative, got -1"),
+    "negative threshold": (
+        lambda: L.prox_group_lasso(Z34, -1.0, axis=0),
+        "threshold must not be negative, got -1",
+    ),
+    "penalty shapes": (
+        lambda: L.gradient_penalty(_linear_critic, Z34, Z34[:2], jax.random.key(0)),
+        r"real and fake .*\(3, 4\) and \(2, 4\)",
+    ),
+}
+Z34, K34 = np.zeros((3, 4), np.float32), np.zeros((3, 4), np.int32)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_is_refused_with_its_value(name):
+    call, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_targets_of_the_wrong_kind_are_refused():
+    with pytest.raises(TypeError, match="labels must be integers, got float32"):
+        L.categorical_nll(Z34, Z34[:, 0])
+    with pytest.raises(TypeError, match="targets must be integer levels from 0 to 255, got float32"):
+        L.discretized_logistic_nll(Z34, Z34, Z34)
+
+
+def test_values_unknown_while_tracing_are_not_checked():
+    # A learned scale is a tracer: it must pass, whatever its value turns out to be.
+    scale = jax.jit(lambda s: L.gaussian_nll(Z34, Z34, scale=s))(jnp.asarray(0.5))
+    np.testing.assert_allclose(scale, 4 * (np.log(0.5) + 0.5 * np.log(2 * np.pi)), rtol=1e-5)
