@@ -62,7 +62,7 @@ def array_fingerprint(array: np.ndarray) -> str:
     if array.nbytes > WHOLE_FINGERPRINT_BYTES:
         num_samples = min(len(array), max(2, _SAMPLE_BYTES * len(array) // array.nbytes))
         rows = np.linspace(0, len(array) - 1, num_samples).astype(np.int64)
-        parts = (array[rows[start : start + 1024]] for start in range(0, num_samples, 1024))
+        parts = (array[rows[start : start + 64]] for start in range(0, num_samples, 64))
     else:
         parts = row_chunks(array)
     for part in parts:
