@@ -45,7 +45,10 @@ def check_values(
     if not dataset.scale > 0 or math.isinf(dataset.scale):
         raise UserError(f"{dataset.name}: the scale must be a positive number, got {dataset.scale:g}.")
     check_arrays(dataset)
-    seen = [_survey(split["x"], dataset.scale) for split in (dataset.train, dataset.test)]
+    count_grey = domain == "binary" and not binarized
+    seen = [
+        _survey(split["x"], dataset.scale, count_grey=count_grey) for split in (dataset.train, dataset.test)
+    ]
     for split_name, survey in zip(("train", "test"), seen):
         _check_finite(dataset.name, split_name, survey, allow_missing)
     if domain == "real":
@@ -57,7 +60,7 @@ def check_values(
             f"{_remedy(low * dataset.scale, high * dataset.scale)}."
         )
     grey = sum(survey.num_grey for survey in seen) / sum(survey.num_values for survey in seen)
-    if domain == "binary" and not binarized and grey > 0:
+    if grey > 0:
         warnings.warn(
             f"{dataset.name}: {grey:.1%} of the values are neither 0 nor 1, so binary cross-entropy is not a "
             "likelihood of them: binarize the data, or use the continuous Bernoulli.",
@@ -99,17 +102,19 @@ class _Survey(NamedTuple):
     num_infinite: int
 
 
-def _survey(x: np.ndarray, scale: float) -> _Survey:
+def _survey(x: np.ndarray, scale: float, *, count_grey: bool) -> _Survey:
+    one = int(scale) if scale == int(scale) else scale  # an integer compares with bytes as bytes, fast
     low, high, num_grey, num_missing, num_infinite = math.inf, -math.inf, 0, 0, 0
     for chunk in row_chunks(x):
         if chunk.dtype.kind == "f":
             missing = np.isnan(chunk)
             num_missing += int(missing.sum())
             num_infinite += int(np.isinf(chunk).sum())
-            chunk = chunk[~missing]
+            chunk = chunk[~missing] if missing.any() else chunk
         if chunk.size:
             low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
-        num_grey += int(((chunk != 0) & (chunk != scale)).sum())
+        if count_grey:
+            num_grey += int(np.count_nonzero((chunk != 0) & (chunk != one)))
     return _Survey(low / scale, high / scale, x.size, num_grey, num_missing, num_infinite)
 
 

@@ -69,6 +69,10 @@ def test_grey_values_of_a_bernoulli_are_warned_of_once_unless_binarized():
     assert len(warned) == 1
     check_values(grey, "binary", binarized=True)
     check_values(dataset([[0, 255]], dtype=np.uint8, scale=255.0), "binary")
+    with pytest.warns(UserWarning, match=r"50.0% of the values"):
+        check_values(dataset([[0, 1]], dtype=np.uint8, scale=1.5), "binary")
+    with pytest.warns(UserWarning, match=r"50.0% of the values"):
+        check_values(dataset([[0, 1]], dtype=np.uint8, scale=255.0), "binary")
 
 
 @pytest.mark.parametrize("domain", ["real", "unit", "binary"])
