@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 def floating(x: ArrayLike) -> Array:
     """`x` in at least float32: metrics sum many terms, and uint8 or bfloat16 would wrap or round them."""
     x = jnp.asarray(x)
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    is_floating = jnp.issubdtype(x.dtype, jnp.floating)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32) if is_floating else jnp.result_type(float))
 
 
 def matrix(name: str, x: ArrayLike, *, min_rows: int = 1) -> None:

@@ -21,5 +21,7 @@ def dot(columns: Array, row: Array) -> Array:
 
 def squared_distances(columns: Array, row: Array) -> Array:
     """‖columns[j] − row‖² for every j; subtract a common center first, so that no digits are lost."""
+    if row.size <= 4:  # Differences cost no more than a matrix product here, and are exact.
+        return jnp.sum(jnp.square(columns - row), axis=-1)
     squares = jnp.sum(jnp.square(columns), axis=-1) + jnp.sum(jnp.square(row)) - 2 * dot(columns, row)
     return jnp.maximum(squares, 0)

@@ -20,11 +20,16 @@ class ModeCoverage(NamedTuple):
 
 
 def _nearest_mode(samples: ArrayLike, centers: ArrayLike) -> tuple[Array, Array]:
-    """Index of, and distance to, the nearest center of each sample; memory is flat in the samples."""
+    """Index of, and distance to, the nearest center of each sample."""
     _checks.matrix("samples", samples)
     _checks.matrix("centers", centers)
     _checks.same_columns("samples", samples, "centers", centers)
-    samples, centers = _checks.floating(samples), _checks.floating(centers)
+    return _nearest(_checks.floating(samples), _checks.floating(centers))
+
+
+@jax.jit
+def _nearest(samples: Array, centers: Array) -> tuple[Array, Array]:
+    """In chunks: memory grows with the number of modes only."""
 
     def nearest(sample: Array) -> tuple[Array, Array]:
         # Differences, not the expanded square: clusters far from the origin keep their digits.
@@ -142,4 +147,5 @@ def reverse_kl(
         )
     counts, reference = _checks.floating(counts), _checks.floating(reference)
     generated = counts / jnp.sum(counts)
-    return jnp.sum(jax.scipy.special.rel_entr(generated, reference / jnp.sum(reference)))
+    xlogy = jax.scipy.special.xlogy
+    return jnp.sum(xlogy(generated, generated) - xlogy(generated, reference / jnp.sum(reference)))

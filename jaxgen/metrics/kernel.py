@@ -1,5 +1,6 @@
 """The kernel distance between two sets of features."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -42,11 +43,13 @@ def kernel_distance(x: Float[ArrayLike, "*shape_x"], y: Float[ArrayLike, "*shape
     return _mean_of_pairs(x) + _mean_of_pairs(y) - 2 * jnp.mean(_row_sums(x, y)) / y.shape[0]
 
 
+@jax.jit
 def _row_sums(rows: Array, columns: Array) -> Array:
     """Σⱼ k(xᵢ, yⱼ) for each i."""
     return map_rows(lambda row: jnp.sum((dot(columns, row) / columns.shape[1] + 1) ** 3), rows)
 
 
+@jax.jit
 def _mean_of_pairs(points: Array) -> Array:
     """Mean of k over ordered pairs of different points: the unbiased estimate leaves the diagonal out."""
     num_points, num_dims = points.shape

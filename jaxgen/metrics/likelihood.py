@@ -49,13 +49,22 @@ def parzen_log_likelihood(
     _checks.matrix("points", points)
     _checks.same_columns("samples", samples, "points", points)
     _checks.above("bandwidth", bandwidth)
-    samples, points = _checks.floating(samples), _checks.floating(points)
+    return _log_density(_checks.floating(samples), _checks.floating(points), bandwidth)
+
+
+@jax.jit
+def _log_density(samples: Array, points: Array, bandwidth: ArrayLike) -> Array:
     num_samples, num_dims = samples.shape
     center = jax.lax.stop_gradient(jnp.mean(samples, axis=0))
     samples, points = samples - center, points - center
 
-    def log_density(point: Array) -> Array:
-        return jax.nn.logsumexp(-squared_distances(samples, point) / (2 * bandwidth**2))
+    def log_sum(point: Array) -> Array:
+        # XLA computes a fused operand twice, rounded differently; at exponents of 10⁸ the difference from their
+        # maximum is then far from 0 and overflows. Behind the barrier the distances exist once.
+        squares = jax.lax.optimization_barrier(squared_distances(samples, point))
+        nearest = jax.lax.stop_gradient(jnp.min(squares))
+        precision = 0.5 / bandwidth**2
+        return jnp.log(jnp.sum(jnp.exp((nearest - squares) * precision))) - nearest * precision
 
     normalizer = np.log(num_samples) + num_dims * (0.5 * np.log(2 * np.pi) + jnp.log(bandwidth))
-    return map_rows(log_density, points) - normalizer
+    return map_rows(log_sum, points) - normalizer

@@ -1,5 +1,6 @@
 """Precision and recall of generated features."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -63,6 +64,7 @@ def precision_recall(
     return PrecisionRecall(_share_inside(fake, real, k), _share_inside(real, fake, k))
 
 
+@partial(jax.jit, static_argnames="k")
 def _share_inside(points: Array, support: Array, k: int) -> Array:
     """Share of points inside at least one ball of the support."""
     squared_radii = _squared_radii(support, k)
