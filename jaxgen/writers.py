@@ -18,7 +18,6 @@ from jaxgen.errors import UserError
 __all__ = [
     "ConsoleWriter",
     "JsonlWriter",
-    "MultiWriter",
     "TensorBoardWriter",
     "Writer",
     "read_jsonl",
@@ -210,11 +209,11 @@ class TensorBoardWriter:
 class ConsoleWriter:
     """A progress bar with speed and time left on a terminal; elsewhere one short line an evaluation.
 
-    Replicas are shown as mean ± standard deviation (n − 1).
+    Replicas are shown as mean ± standard deviation (n − 1). The clock starts at the first log point, so that
+    neither the compilation nor the steps before a resumption count for the speed.
 
     Args:
         total: steps of the whole run.
-        initial: steps done before, when a run resumes.
         stream: where to write; standard error by default.
 
     Example:
@@ -225,16 +224,17 @@ class ConsoleWriter:
         >>> console.close()
     """
 
-    def __init__(self, *, total: int, initial: int = 0, stream: TextStream | None = None) -> None:
+    def __init__(self, *, total: int, stream: TextStream | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._total = total
         self._bar = None
+        self._started = False
         if self._stream.isatty():
             self._bar = tqdm(
                 total=total,
-                initial=initial,
                 file=self._stream,
                 unit=" steps",
+                smoothing=0,
                 unit_scale=True,
                 dynamic_ncols=True,
                 bar_format=BAR,
@@ -252,39 +252,17 @@ class ConsoleWriter:
         if self._bar is not None:
             if kind == "train":
                 self._bar.set_postfix_str(_short(values), refresh=False)
+            if not self._started:
+                self._started = True
+                self._bar.initial = self._bar.n = self._bar.last_print_n = step
+                self._bar.unpause()
+                self._bar.refresh()
             self._bar.update(step - self._bar.n)
 
     def close(self) -> None:
         """Leave the bar as it stands and let go of the terminal."""
         if self._bar is not None:
             self._bar.close()
-
-
-class MultiWriter:
-    """Several writers as one.
-
-    Args:
-        writers: each gets every log point; closing closes all of them, even if one fails to.
-    """
-
-    def __init__(self, writers: Sequence[Writer]) -> None:
-        self._writers = tuple(writers)
-
-    def write(self, step: int, values: Values, *, kind: str) -> None:
-        """Pass the log point on; see `Writer.write`."""
-        for writer in self._writers:
-            writer.write(step, values, kind=kind)
-
-    def close(self) -> None:
-        """Close every writer, then raise the first error if there was one."""
-        errors = []
-        for writer in self._writers:
-            try:
-                writer.close()
-            except Exception as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
 
 
 def _checked_kind(kind: str) -> str:
@@ -320,8 +298,9 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def _short(values: Values) -> str:
-    """The first names and their values on one line."""
-    return ", ".join(f"{name} {_number(_plain(name, value))}" for name, value in [*values.items()][:SHOWN])
+    """The first names and their values on one line, without the entries of vectors, "kl/0", "kl/1", …"""
+    names = [name for name in values if not name.rpartition("/")[2].isdigit()][:SHOWN]
+    return ", ".join(f"{name} {_number(_plain(name, values[name]))}" for name in names)
 
 
 def _number(value: float | list[float]) -> str:

@@ -30,6 +30,12 @@ def _finite_rows(array: np.ndarray) -> np.ndarray:
     return np.asarray(np.isfinite(array).reshape(len(array), -1).all(axis=1))
 
 
+def _tell_what_is_left_out(axes: Axes, finite: np.ndarray) -> None:
+    if not finite.all():
+        note = f"{len(finite) - finite.sum()} of {len(finite)} points are not finite"
+        axes.text(0.01, 0.01, note, transform=axes.transAxes, color=MARK)
+
+
 def _scatter(axes: Axes, xy: np.ndarray, **options: Any):
     """Smaller and fainter dots the more there are, so that density shows instead of a blot."""
     size = float(np.clip(400 / max(len(xy), 1) ** 0.5, 3, 20))
@@ -84,9 +90,7 @@ def points(
         axes.scatter(modes[:, 0], modes[:, 1], marker="+", s=60, linewidths=1.4, color=MARK, label=label)
         for x, y in modes if radius is not None else ():
             axes.add_patch(Circle((x, y), radius or 0.0, fill=False, edgecolor=MARK, linewidth=1))
-    if not finite.all():
-        note = f"{len(xy) - finite.sum()} of {len(xy)} samples are not finite"
-        axes.text(0.01, 0.01, note, transform=axes.transAxes, color=MARK)
+    _tell_what_is_left_out(axes, finite)
     axes.set(xlabel="$x_1$", ylabel="$x_2$")
     axes.set_aspect("equal", adjustable="datalim")
     if axes.collections[1:]:
@@ -119,6 +123,8 @@ def embedding(
     title: str | None = None,
 ) -> Figure:
     """The latents of a batch as points: two as they are, more through their first two principal components.
+
+    Points that are not finite are left out, and their number is written.
 
     Args:
         codes: [n, d], means of the latents. With d = 1 the second axis is the share of points below.
@@ -154,6 +160,7 @@ def embedding(
         figure.colorbar(colored, ax=axes, label="label", shrink=0.8).outline.set_visible(False)  # pyright: ignore
     else:
         _classes(axes, xy, marks)
+    _tell_what_is_left_out(axes, finite)
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.grid(True)
     axes.set_aspect("equal", adjustable="datalim")
@@ -190,12 +197,11 @@ def _to_plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
         return np.stack([codes[:, 0], rank], axis=1), ("latent 1", "share of points below")
     if dims == 2 or len(codes) < 3:
         return codes[:, :2], ("latent 1", "latent 2")
-    from sklearn.decomposition import PCA
-
-    pca = PCA(2, svd_solver="full").fit(codes)
-    shares = np.nan_to_num(pca.explained_variance_ratio_)
-    names = [f"component {i + 1} of {dims} ({share:.0%} of variance)" for i, share in enumerate(shares)]
-    return pca.transform(codes), (names[0], names[1])
+    _, scales, directions = np.linalg.svd(codes - codes.mean(axis=0), full_matrices=False)
+    signs = np.sign(np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1))
+    shares = scales**2 / max((scales**2).sum(), np.finfo(np.float64).tiny)
+    names = [f"component {i + 1} of {dims} ({share:.0%} of variance)" for i, share in enumerate(shares[:2])]
+    return (codes - codes.mean(axis=0)) @ (signs * directions)[:2].T, (names[0], names[1])
 
 
 def _plane(values: ArrayLike, name: str) -> np.ndarray:

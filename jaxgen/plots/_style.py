@@ -113,6 +113,8 @@ def class_color(index: int, count: int):
 
 def legend_above(axes: Axes, handles: Sequence[Any], *, marks: bool = False) -> None:
     """The legend on top, out of the data's way, row by row in as few rows as the width holds."""
+    if not handles:
+        return
     labels = [str(handle.get_label()) for handle in handles]
     widths = [len(label) + (3 if marks else 6) for label in labels]  # in letters; 62 fit
     fitting = len(labels) if sum(widths) <= 62 else max(1, 62 // max(widths))

@@ -30,6 +30,17 @@ def test_terms_and_kinds_have_their_own_lines():
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "nats")
 
 
+def test_a_legend_of_several_rows_is_read_row_by_row():
+    names = [f"a term with a long name {i}" for i in range(7)]
+    history = [{"step": 1, "kind": "train"} | dict.fromkeys(names, 1.0)]
+    figure = plots.curves(history, names=names)
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_legend().get_texts()
+    boxes = {label.get_text(): label.get_window_extent() for label in labels}
+    assert sorted(boxes, key=lambda name: (-round(boxes[name].y0), boxes[name].x0)) == names
+    assert max(box.x1 for box in boxes.values()) <= figure.bbox.x1
+
+
 def test_a_single_point_is_visible():
     assert plots.curves(history_of([3.0]), names=["loss"]).axes[0].lines[0].get_marker() == "o"
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Circle
+from sklearn.decomposition import PCA
 
 from jaxgen import plots
 
@@ -28,7 +29,7 @@ def test_points_lie_over_their_data_with_modes_and_their_radius():
 def test_samples_that_are_not_finite_are_counted():
     axes = plots.points(np.array([[0.0, 1.0], [np.nan, 0.0], [0.0, np.inf]])).axes[0]
     assert len(axes.collections[0].get_offsets()) == 1
-    assert texts(axes.texts) == ["2 of 3 samples are not finite"]
+    assert texts(axes.texts) == ["2 of 3 points are not finite"]
 
 
 @pytest.mark.parametrize(
@@ -54,12 +55,21 @@ def test_two_latents_are_shown_as_they_are():
 def test_more_latents_go_through_their_principal_components():
     codes = RNG.normal(size=(60, 5)) @ RNG.normal(size=(5, 5)) + 7.0
     axes = plots.embedding(codes).axes[0]
-    centered = codes - codes.mean(axis=0)
-    u, s, _ = np.linalg.svd(centered, full_matrices=False)  # the oracle, up to the sign of each axis
-    np.testing.assert_allclose(np.abs(axes.collections[0].get_offsets()), np.abs(u * s)[:, :2], rtol=1e-8)
-    shares = s**2 / (s**2).sum()
+    pca = PCA(2, svd_solver="full").fit(codes)  # the oracle, up to the sign of each axis
+    drawn = np.asarray(axes.collections[0].get_offsets())
+    np.testing.assert_allclose(np.abs(drawn), np.abs(pca.transform(codes)), atol=1e-8)
+    shares = pca.explained_variance_ratio_
     assert axes.get_xlabel() == f"component 1 of 5 ({shares[0]:.0%} of variance)"
     assert axes.get_ylabel() == f"component 2 of 5 ({shares[1]:.0%} of variance)"
+
+
+@pytest.mark.parametrize("codes", [np.zeros((9, 4)), np.full((9, 4), np.nan)], ids=["collapsed", "diverged"])
+def test_latents_that_tell_nothing_still_give_a_picture(codes):
+    axes = plots.embedding(codes, np.arange(9) % 3).axes[0]
+    if np.isnan(codes).any():
+        assert texts(axes.texts) == ["9 of 9 points are not finite"]
+    else:
+        assert axes.get_xlabel() == "component 1 of 4 (0% of variance)"
 
 
 def test_one_latent_is_shown_over_its_distribution():
