@@ -61,7 +61,7 @@ class Evaluator:
                 # sums [(replicas,) length, ...]: the batches are added here, in float64
                 added = np.asarray(value, np.float64).sum(axis=int(self._devices.replicas > 1))
                 totals[name] = totals.get(name, 0.0) + added
-        return {name: total / self._num_examples for name, total in totals.items()}
+        return {name: np.asarray(total / self._num_examples) for name, total in totals.items()}
 
     def _feed(self, start: int, count: int) -> dict[str, Array]:
         position = np.arange(start, start + count).reshape(-1, self._batch_size)
@@ -98,7 +98,7 @@ def summarize(model: Model, means: Mapping[str, np.ndarray], *, replicas: int) -
     """Figures by name: of each replica where there are several; vectors as ``name/00``, ``name/01``, …"""
     rows = []
     for index in range(replicas):
-        own = {name: replica(value, index, replicas=replicas) for name, value in means.items()}
+        own = {name: np.asarray(replica(value, index, replicas=replicas)) for name, value in means.items()}
         rows.append(_flatten(model.summarize(own) if model.summarize else own))
     return rows[0] if replicas == 1 else {name: [row[name] for row in rows] for name in rows[0]}
 

@@ -303,7 +303,7 @@ def _adapt(rounds: int, played: int, seconds: float, length: int) -> int:
     return int(np.clip(_CALL_SECONDS / max(seconds / played, 1e-9), 1, min(4 * rounds, length)))
 
 
-def _number(value: np.ndarray) -> float | list[float]:
+def _number(value: np.ndarray | np.float64) -> float | list[float]:
     return np.asarray(value, np.float64).tolist()
 
 
