@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Float, PyTree
 
 from jaxgen import losses
@@ -75,10 +76,10 @@ def gan(
 
     def decide(params: Params, x: Array) -> Float[Array, " batch"]:
         """Logits: above the boundary for what the discriminator takes to be real."""
-        return discriminator.apply(params["discriminator"], x)
+        return jnp.asarray(discriminator.apply(params["discriminator"], x))
 
-    def decode(params: Params, statistics: PyTree, noise: Float[Array, "batch noise"]) -> Array:
-        return generator.apply(params["generator"], noise)
+    def decode(params: Params, statistics: PyTree, noise: Float[ArrayLike, "batch noise"]) -> Array:
+        return jnp.asarray(generator.apply(params["generator"], noise))
 
     def fake(params: Params, batch: Batch, key: Array) -> Array:
         keys = example_keys(key, batch["position"])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Float, PyTree
 
 from jaxgen.estimators import reparameterize
@@ -88,14 +89,14 @@ def vae(
         }
         return {"vae": params}, {"updates": jnp.zeros((), jnp.int32), "likelihood": likelihood_statistics}
 
-    def posterior(params: Params, x: Array) -> tuple[Array, Array]:
-        outputs = encoder.apply(params["vae"]["encoder"], x)
+    def posterior(params: Params, x: ArrayLike) -> tuple[Array, Array]:
+        outputs = jnp.asarray(encoder.apply(params["vae"]["encoder"], x))
         mean, raw = outputs[:, 0], outputs[:, 1]
         # exp(logvar) must not overflow: the identity near 0, within ±14 everywhere.
         return mean, _LOGVAR_BOUND * jnp.tanh(raw / _LOGVAR_BOUND)
 
     def outputs_of(params: Params, z: Float[Array, "*dims latents"]) -> Array:
-        flat = decoder.apply(params["vae"]["decoder"], z.reshape(-1, latents))
+        flat = jnp.asarray(decoder.apply(params["vae"]["decoder"], z.reshape(-1, latents)))
         return flat.reshape(*z.shape[:-1], *shape)
 
     def draw(keys: Array, mean: Array, logvar: Array, count: int) -> Float[Array, "count batch latents"]:
@@ -177,16 +178,16 @@ def vae(
             "active_units": np.sum(variance > _ACTIVE),
         }
 
-    def encode(params: Params, statistics: PyTree, x: Array) -> Float[Array, "batch latents"]:
+    def encode(params: Params, statistics: PyTree, x: ArrayLike) -> Float[Array, "batch latents"]:
         return posterior(params, x)[0]
 
-    def decode(params: Params, statistics: PyTree, z: Array) -> Array:
-        return observed.mean(outputs_of(params, z))
+    def decode(params: Params, statistics: PyTree, z: ArrayLike) -> Array:
+        return observed.mean(outputs_of(params, jnp.asarray(z)))
 
     def sample(params: Params, statistics: PyTree, key: Array, n: int) -> Array:
         return decode(params, statistics, jax.random.normal(key, (n, latents)))
 
-    def reconstruct(params: Params, statistics: PyTree, x: Array) -> Array:
+    def reconstruct(params: Params, statistics: PyTree, x: ArrayLike) -> Array:
         return decode(params, statistics, encode(params, statistics, x))
 
     return Model(

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import Array
-from jaxtyping import Float, Int, PyTree
+from jax.typing import ArrayLike
+from jaxtyping import Int, PyTree
 
 from jaxgen.estimators import straight_through
 from jaxgen.losses import commitment_loss, kl_one_hot_uniform
@@ -99,17 +100,19 @@ def vq_vae(
         return {"vq_vae": params}, {"codebook": codebook, "likelihood": likelihood_statistics}
 
     def outputs_of(params: Params, codes: Array) -> Array:
-        return decoder.apply(params["vq_vae"]["decoder"], codes)
+        return jnp.asarray(decoder.apply(params["vq_vae"]["decoder"], codes))
 
-    def quantize(params: Params, codebook: Array, x: Array) -> tuple[Array, Int[Array, "batch h w"], Array]:
-        encodings = encoder.apply(params["vq_vae"]["encoder"], x)
+    def quantize(
+        params: Params, codebook: Array, x: ArrayLike
+    ) -> tuple[Array, Int[Array, "batch h w"], Array]:
+        encodings = jnp.asarray(encoder.apply(params["vq_vae"]["encoder"], x))
         index = nearest_code(encodings, codebook)
         return encodings, index, lookup(codebook, index)
 
     def loss(params: Params, statistics: Any, batch: Batch, key: Array, train: bool) -> tuple[Array, Aux]:
         x, state, axis = batch["x"], statistics["codebook"], device_axis()
         if train and revival:
-            encodings = encoder.apply(params["vq_vae"]["encoder"], x)
+            encodings = jnp.asarray(encoder.apply(params["vq_vae"]["encoder"], x))
             state = revive_dead_codes(key, state, encodings, threshold=revival, axis_name=axis)
         encodings, index, codes = quantize(params, codebook_from_ema(state), x)
         outputs = outputs_of(params, straight_through(encodings, codes))
@@ -160,17 +163,17 @@ def vq_vae(
             "elbo": -(means["nll"] + rate),
         }
 
-    def encode(params: Params, statistics: Any, x: Array) -> Int[Array, "batch h w"]:
+    def encode(params: Params, statistics: Any, x: ArrayLike) -> Int[Array, "batch h w"]:
         return quantize(params, codebook_from_ema(statistics["codebook"]), x)[1]
 
-    def decode(params: Params, statistics: Any, index: Int[Array, "batch h w"]) -> Array:
+    def decode(params: Params, statistics: Any, index: Int[ArrayLike, "batch h w"]) -> Array:
         return observed.mean(outputs_of(params, lookup(codebook_from_ema(statistics["codebook"]), index)))
 
     def sample(params: Params, statistics: PyTree, key: Array, n: int) -> Array:
         """Codes drawn uniformly: a demonstration of why a prior over codes is needed."""
         return decode(params, statistics, jax.random.randint(key, (n, *grid), 0, num_codes))
 
-    def reconstruct(params: Params, statistics: PyTree, x: Float[Array, "batch ..."]) -> Array:
+    def reconstruct(params: Params, statistics: PyTree, x: ArrayLike) -> Array:
         return decode(params, statistics, encode(params, statistics, x))
 
     return Model(

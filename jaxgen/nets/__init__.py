@@ -15,7 +15,7 @@ Activation = Literal["relu", "tanh", "gelu", "silu", "leaky_relu"]
 _RESIDUAL_BLOCKS = 2
 
 
-def _blocks(network: Network, hidden: Sequence[int], shape: Sequence[int], activation: Activation) -> int:
+def _blocks(network: str, hidden: Sequence[int], shape: Sequence[int], activation: str) -> int:
     """Residual blocks in each stage, once the choices are known to make sense together."""
     if network not in ("mlp", "conv", "resnet"):
         raise ValueError(f"network must be mlp, conv or resnet, got {network!r}")

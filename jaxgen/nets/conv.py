@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from jaxgen.nets.mlp import ACTIVATIONS, MLP
@@ -25,7 +26,10 @@ class ConvEncoder(nn.Module):
     activation: str = "relu"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w features"]:
+    def __call__(
+        self, images: Float[ArrayLike, "batch height width channels"]
+    ) -> Float[Array, "batch h w features"]:
+        x = jnp.asarray(images)
         for width in self.channels:
             x = nn.Conv(width, (4, 4), strides=(2, 2))(x)
             for _ in range(self.blocks):
@@ -50,8 +54,11 @@ class ConvDecoder(nn.Module):
     activation: str = "relu"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w features"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, maps: Float[ArrayLike, "batch h w features"]
+    ) -> Float[Array, "batch height width channels"]:
         height, width, outputs = self.shape
+        x = jnp.asarray(maps)
         for stage in range(len(self.channels) - 1, -1, -1):
             for _ in range(self.blocks):
                 x = ResidualBlock(self.activation)(x)
@@ -72,7 +79,7 @@ class ConvVectorEncoder(nn.Module):
     activation: str = "relu"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch ..."]:
+    def __call__(self, x: Float[ArrayLike, "batch height width channels"]) -> Float[Array, "batch ..."]:
         x = ConvEncoder(self.channels, self.blocks, self.activation)(x)
         return MLP((), self.shape)(x)
 
@@ -86,10 +93,10 @@ class ConvVectorDecoder(nn.Module):
     activation: str = "relu"
 
     @nn.compact
-    def __call__(self, z: Float[Array, "batch ..."]) -> Float[Array, "batch height width channels"]:
+    def __call__(self, z: Float[ArrayLike, "batch ..."]) -> Float[Array, "batch height width channels"]:
         halved = 2 ** len(self.channels)
         height, width = -(-self.shape[0] // halved), -(-self.shape[1] // halved)
-        x = nn.Dense(height * width * self.channels[-1])(z.reshape(z.shape[0], -1))
+        x = nn.Dense(height * width * self.channels[-1])(jnp.reshape(z, (jnp.shape(z)[0], -1)))
         x = ACTIVATIONS[self.activation](x)
         x = jnp.reshape(x, (-1, height, width, self.channels[-1]))
         return ConvDecoder(self.channels, self.shape, self.blocks, self.activation)(x)

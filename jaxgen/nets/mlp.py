@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Float
 
 #: Activations by the name a command line gives.
@@ -31,8 +33,8 @@ class MLP(nn.Module):
     activation: str = "relu"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
-        x = x.reshape(x.shape[0], -1)
+    def __call__(self, x: Float[ArrayLike, "batch ..."]) -> Float[Array, "batch ..."]:
+        x = jnp.reshape(x, (jnp.shape(x)[0], -1))
         for width in self.hidden:
             x = ACTIVATIONS[self.activation](nn.Dense(width)(x))
         return nn.Dense(math.prod(self.shape))(x).reshape(x.shape[0], *self.shape)

@@ -1,7 +1,9 @@
 """Residual blocks."""
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from jaxgen.nets.mlp import ACTIVATIONS
@@ -13,7 +15,8 @@ class ResidualBlock(nn.Module):
     activation: str = "relu"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w features"]) -> Float[Array, "batch h w features"]:
+    def __call__(self, maps: Float[ArrayLike, "batch h w features"]) -> Float[Array, "batch h w features"]:
+        x = jnp.asarray(maps)
         act, features = ACTIVATIONS[self.activation], x.shape[-1]
         hidden = nn.Conv(features, (3, 3))(act(x))
         return x + nn.Conv(features, (1, 1))(act(hidden))
