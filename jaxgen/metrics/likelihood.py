@@ -59,8 +59,8 @@ def _log_density(samples: Array, points: Array, bandwidth: ArrayLike) -> Array:
     samples, points = samples - center, points - center
 
     def log_sum(point: Array) -> Array:
-        # XLA computes a fused operand twice, rounded differently; at exponents of 10⁸ the difference from their
-        # maximum is then far from 0 and overflows. Behind the barrier the distances exist once.
+        # XLA computes a fused operand twice, rounded differently; at exponents of 10⁸ the difference from
+        # their maximum is then far from 0 and overflows. Behind the barrier the distances exist once.
         squares = jax.lax.optimization_barrier(squared_distances(samples, point))
         nearest = jax.lax.stop_gradient(jnp.min(squares))
         precision = 0.5 / bandwidth**2

@@ -1,4 +1,4 @@
-"""MIG, DCI and SAP on codes whose scores are known, and against scikit-learn's and scipy's information measures."""
+"""MIG, DCI and SAP on codes whose scores are known, and against scikit-learn's and scipy's measures."""
 
 import numpy as np
 import pytest
@@ -155,5 +155,5 @@ def test_bad_hyperparameters_and_importances():
         mutual_information_gap(random_codes(10, 3), factors, num_bins=1)
     with pytest.raises(ValueError, match=r"importances must have at least 2 factors, got shape \(10, 1\)"):
         dci(random_codes(10, 10), factors[:, :1])
-    with pytest.raises(ValueError, match="importances must be finite, not negative .* from -1 to 1"):
+    with pytest.raises(ValueError, match=r"importances must be finite, not negative .* from -1 to 1"):
         disentanglement_completeness(np.array([[1.0, -1.0], [0.0, 1.0]]))

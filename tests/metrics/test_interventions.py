@@ -22,7 +22,7 @@ def noise(num_examples: int, num_latents: int, seed: int = 1) -> np.ndarray:
 @SCORES
 def test_codes_that_follow_one_factor_each_are_perfect_at_any_scale(score):
     factors = independent_factors()
-    # The useless latent varies less than the noise of the useful ones: only relative variance tells them apart.
+    # The useless latent varies less than the noise of the useful ones: only relative variance tells.
     codes = (factors[:, [2, 0, 1]] + 0.3 * noise(3000, 3)) * [1, 10, 100]
     codes = np.concatenate([codes, 0.3 * noise(3000, 1, seed=2)], axis=1)
     assert score(codes, factors) == 1
@@ -49,7 +49,7 @@ def test_latents_at_the_threshold_are_left_out():
 
 
 def test_one_latent_for_two_factors_names_neither():
-    """All votes go to the only latent, so that half of them are right; pairs differ alike for either factor."""
+    """All votes go to the only latent, so that half are right; pairs differ alike for either factor."""
     factors = independent_factors(sizes=(4, 4))
     total = factors.sum(axis=1, keepdims=True).astype(float)
     bound = 4 * np.sqrt(0.25 / 1500)

@@ -19,7 +19,7 @@ def share_by_loops(points: np.ndarray, support: np.ndarray, k: int) -> float:
     return float(inside.mean())
 
 
-@pytest.mark.parametrize("k", [1, 3, 5])
+@pytest.mark.parametrize("k", [1, 4])
 def test_equals_loops(x64, k):
     generator = np.random.default_rng(k)
     real, fake = generator.normal(size=(300, 3)), 0.6 * generator.normal(size=(270, 3)) + 1
