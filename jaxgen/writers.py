@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import sys
 import time
 import warnings
@@ -26,7 +27,7 @@ __all__ = [
 Values = Mapping[str, SupportsFloat | Sequence[SupportsFloat]]
 KINDS = ("train", "evaluate")
 RESERVED = ("step", "kind", "time")
-BAR = "{percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} {rate_noinv_fmt}, {remaining} left{postfix}"
+BAR = "{percentage:3.0f}% |{bar:16}| {n_fmt}/{total_fmt} {rate_noinv_fmt}, {remaining} left{postfix}"
 SHOWN = 5  # names on a line of the console; the file has them all
 
 
@@ -235,10 +236,13 @@ class ConsoleWriter:
                 file=self._stream,
                 unit=" steps",
                 smoothing=0,
+                # Not tqdm's own measure, which shows no bar at all on a terminal that tells no size.
+                ncols=shutil.get_terminal_size().columns,
+                nrows=2,
                 unit_scale=True,
-                dynamic_ncols=True,
                 bar_format=BAR,
             )
+            self._bar.set_postfix_str("compiling")
 
     def write(self, step: int, values: Values, *, kind: str) -> None:
         """Move the bar to `step`, show the values; an evaluation keeps its line. See `Writer.write`."""
@@ -250,6 +254,7 @@ class ConsoleWriter:
             else:
                 self._bar.write(line, file=self._stream)
         if self._bar is not None:
+            self._bar.ncols = shutil.get_terminal_size().columns
             if kind == "train":
                 self._bar.set_postfix_str(_short(values), refresh=False)
             if not self._started:

@@ -231,6 +231,7 @@ def test_without_a_terminal_only_evaluations_are_told():
 def test_a_terminal_gets_a_bar_with_speed_and_time_left_and_keeps_evaluations():
     stream = Terminal()
     console = ConsoleWriter(total=200, stream=stream)
+    assert "0/200 ? steps/s, ? left, compiling" in stream.getvalue()
     console.write(100, {"loss": 1.25}, kind="train")
     # a run that resumes at 100 has no speed yet
     assert re.search(r"50% .* 100/200 \? +steps/s, \? left, loss 1.25", stream.getvalue())
@@ -243,6 +244,22 @@ def test_a_terminal_gets_a_bar_with_speed_and_time_left_and_keeps_evaluations():
     assert "00:00 left, loss 1.5" in last
     assert "step 100/200: nll 7.5\n" in stream.getvalue()
     assert re.search(r"[1-9][0-9.kMG]* steps/s", last)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are a habit of POSIX")
+def test_a_terminal_that_tells_no_size_gets_a_bar_too():
+    code = (
+        "from jaxgen.writers import ConsoleWriter\n"
+        "console = ConsoleWriter(total=4)\n"
+        "for step in (2, 4): console.write(step, {'loss': 1.5}, kind='train')\n"
+        "console.close()"
+    )
+    ours, theirs = os.openpty()  # of zero rows and columns
+    with open(ours, "rb", buffering=0) as screen, open(theirs, "wb", buffering=0) as terminal:
+        subprocess.run([sys.executable, "-c", code], stderr=terminal, check=True)
+        shown = screen.read(65536).decode()
+    assert "4.00/4.00" in shown
+    assert "left, loss 1.5" in shown
 
 
 def test_all_writers_speak_the_protocol(tmp_path):

@@ -148,9 +148,7 @@ def code_usage(frequencies: Shaped[ArrayLike, "..."], *, title: str | None = Non
     used = shares[shares > 0]
     codes, alive = len(shares), len(used)
     perplexity = np.exp(-(used * np.log(used)).sum())
-    figure, axes = new_axes(WIDTH * 0.6)
-    if title:
-        axes.set_title(title, pad=24)
+    figure, axes = new_axes(WIDTH * 0.6, title=title)
     axes.stairs(100 * used, np.arange(alive + 1), fill=True, color=ACCENT, alpha=0.85)
     axes.axhline(100 / codes, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.annotate(
@@ -158,11 +156,11 @@ def code_usage(frequencies: Shaped[ArrayLike, "..."], *, title: str | None = Non
     )
     if alive < codes:
         axes.axvspan(alive, codes, color=FAINT, alpha=0.18, linewidth=0)
-    axes.set(
-        yscale="log", xlim=(0, codes), ylim=(50 * min(used[-1], 1 / codes), 200 * max(used[0], 1 / codes))
-    )
+    low = 40 * min(used[-1], 1 / codes)
+    axes.set(yscale="log", xlim=(0, codes), ylim=(low, max(200 * used[0], 30 * low)))
     axes.set(xlabel="codes, most used first", ylabel="share of use, %")
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     unused = f" · {codes - alive} never used" if alive < codes else ""
     axes.text(0, 1.04, f"perplexity {perplexity:.1f} of {codes} codes{unused}", transform=axes.transAxes)

@@ -163,7 +163,8 @@ def embedding(
     _tell_what_is_left_out(axes, finite)
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.grid(True)
-    axes.set_aspect("equal", adjustable="datalim")
+    if np.shape(codes)[1] > 1:
+        axes.set_aspect("equal", adjustable="datalim")
     return figure
 
 

@@ -60,10 +60,8 @@ STYLE: dict[Any, Any] = _DEFAULTS | {
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
     "axes.labelsize": 10.5,
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "semibold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 8,
+    "figure.titlesize": 11.5,
+    "figure.titleweight": "bold",
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -100,7 +98,7 @@ def new_axes(height: float, *, title: str | None = None) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
     if title:
-        axes.set_title(title)
+        figure.suptitle(title, x=0.015, ha="left")  # above the legend, too
     return figure, axes
 
 
@@ -118,7 +116,11 @@ def legend_above(axes: Axes, handles: Sequence[Any], *, marks: bool = False) -> 
     labels = [str(handle.get_label()) for handle in handles]
     widths = [len(label) + (3 if marks else 6) for label in labels]  # in letters; 62 fit
     fitting = len(labels) if sum(widths) <= 62 else max(1, 62 // max(widths))
-    columns = math.ceil(len(labels) / math.ceil(len(labels) / fitting))
+    rows = math.ceil(len(labels) / fitting)
+    columns = math.ceil(len(labels) / rows)
+    figure = axes.get_figure(root=True)
+    if figure is not None:  # more rows make a higher figure, not a flatter plot
+        figure.set_figheight(figure.get_figheight() + 0.21 * (rows - 1))
     by_column = [handle for column in range(columns) for handle in handles[column::columns]]
     legend = axes.legend(
         handles=by_column,
