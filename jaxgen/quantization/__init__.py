@@ -1,5 +1,6 @@
-"""Quantization: scalar quantizers, clustering, codebooks."""
+"""Quantization: scalar quantizers, clustering, codebooks, and codes without a codebook."""
 
+from jaxgen.quantization.clustering import KMeans, kmeans
 from jaxgen.quantization.codebook import (
     EmaCodebook,
     code_counts,
@@ -12,8 +13,30 @@ from jaxgen.quantization.codebook import (
     revive_dead_codes,
     usage,
 )
+from jaxgen.quantization.finite import finite_scalar_codes, finite_scalar_indices, finite_scalar_quantize
+from jaxgen.quantization.mixture import GaussianMixture, gaussian_mixture, mixture_log_joint
+from jaxgen.quantization.residual import residual_kmeans, residual_lookup, residual_nearest_codes
+from jaxgen.quantization.scalar import (
+    ScalarQuantizer,
+    lloyd_max,
+    lloyd_max_from_samples,
+    optimal_scalar_quantizer,
+    quantize_scalar,
+)
 
 __all__ = [
+    # Scalar quantizers
+    "ScalarQuantizer",
+    "lloyd_max",
+    "lloyd_max_from_samples",
+    "optimal_scalar_quantizer",
+    "quantize_scalar",
+    # Clustering
+    "GaussianMixture",
+    "KMeans",
+    "gaussian_mixture",
+    "kmeans",
+    "mixture_log_joint",
     # Codebooks
     "EmaCodebook",
     "code_counts",
@@ -25,4 +48,12 @@ __all__ = [
     "perplexity",
     "revive_dead_codes",
     "usage",
+    # Finite scalar quantization
+    "finite_scalar_codes",
+    "finite_scalar_indices",
+    "finite_scalar_quantize",
+    # Residual quantization
+    "residual_kmeans",
+    "residual_lookup",
+    "residual_nearest_codes",
 ]

@@ -13,9 +13,10 @@ from jaxtyping import Float, Int, Num, PRNGKeyArray
 
 from jaxgen.quantization._checks import as_float, is_concrete, require
 
-# Codes in one block of the two-level argmin, and the scores that one chunk may hold: 8 MiB of float32 stay in
-# a CPU's cache, a GPU wants fewer and larger products.
+# Codes in one block of the two-level argmin, and the numbers that one chunk may hold, scores or vectors: 8
+# MiB of float32 stay in a CPU's cache, a GPU wants fewer and larger products.
 _BLOCK = 64
+_SMALLEST_CHUNK = 64
 _CPU_CHUNK_ELEMENTS = 2**21
 _ACCELERATOR_CHUNK_ELEMENTS = 2**26
 
@@ -85,7 +86,7 @@ def nearest_code(
     flat = lax.stop_gradient(vectors).reshape(-1, vectors.shape[-1])
 
     def limit(elements: int) -> int:
-        return chunk_size or max(1, elements // codebook.shape[0])
+        return chunk_size or max(_SMALLEST_CHUNK, elements // max(codebook.shape))
 
     indices = lax.platform_dependent(
         flat,

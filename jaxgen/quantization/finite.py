@@ -1,0 +1,135 @@
+"""Finite scalar quantization: each dimension is rounded to a few levels, and no codebook is learned."""
+
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
+from jaxtyping import Float, Int
+
+from jaxgen.quantization._checks import as_float, require
+
+
+def finite_scalar_quantize(
+    encodings: Float[ArrayLike, "..."], *, levels: Sequence[int]
+) -> Float[Array, "*batch dim"]:
+    r"""Every coordinate bounded to its range and rounded to one of its levels.
+
+    .. math::
+        \hat z_j = \frac{\operatorname{round}(f_j(z_j))}{\lfloor L_j / 2 \rfloor}, \qquad
+        f_j(z) = h_j \tanh(z + s_j) - o_j
+
+    with h_j = 1.001·(L_j − 1)/2, and for even L_j an offset o_j = ½ with s_j = artanh(o_j / h_j), so that
+    f_j(0) = 0. The gradient is that of f_j / ⌊L_j/2⌋: rounding is passed straight through, and the value is
+    exactly that of the level.
+
+    Args:
+        encodings: [..., dim], floating.
+        levels: the number of levels of each dimension, each at least 2; their product is the number of codes.
+
+    Returns:
+        [..., dim], in [−1, 1], of the encodings' type.
+
+    Raises:
+        ValueError: another number of levels than dimensions, a level count below 2.
+        TypeError: integer encodings.
+
+    Reference:
+        Mentzer et al., Finite Scalar Quantization: VQ-VAE Made Simple, 2023.
+
+    Example:
+        >>> finite_scalar_quantize(jnp.array([[0.0, 9.0], [0.6, -9.0]]), levels=(3, 4)).tolist()
+        [[0.0, 0.5], [1.0, -1.0]]
+    """
+    encodings = as_float("encodings", encodings)
+    counts = _check_levels(levels)
+    _check_dim("encodings", encodings.shape, len(counts))
+    # The thousandth keeps the outermost levels within reach of tanh.
+    half_range = (counts - 1) * 1.001 / 2
+    offset = np.where(counts % 2 == 0, 0.5, 0.0)
+    shift, half_range, offset, half_width = (
+        jnp.asarray(constant, encodings.dtype)
+        for constant in (np.arctanh(offset / half_range), half_range, offset, counts // 2)
+    )
+    bounded = half_range * jnp.tanh(encodings + shift) - offset
+    rounded = lax.stop_gradient(jnp.round(bounded)) + (bounded - lax.stop_gradient(bounded))
+    return rounded / half_width
+
+
+def finite_scalar_indices(codes: Float[ArrayLike, "..."], *, levels: Sequence[int]) -> Int[Array, "*batch"]:
+    r"""One integer for each quantized vector, the first dimension varying fastest.
+
+    .. math::
+        k = \sum_j \bigl( \hat z_j \lfloor L_j/2 \rfloor + \lfloor L_j/2 \rfloor \bigr) \prod_{i < j} L_i
+
+    Args:
+        codes: [..., dim], as `finite_scalar_quantize` returns them.
+        levels: the number of levels of each dimension.
+
+    Returns:
+        int32 [...], in 0 … ∏ L_j − 1.
+
+    Raises:
+        ValueError: another number of levels than dimensions, a level count below 2.
+
+    Example:
+        >>> finite_scalar_indices(jnp.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 0.5]]), levels=(3, 4)).tolist()
+        [0, 2, 11]
+    """
+    codes = as_float("codes", codes)
+    counts = _check_levels(levels)
+    _check_dim("codes", codes.shape, len(counts))
+    half_width = counts // 2
+    digits = jnp.round(codes.astype(jnp.float32) * half_width).astype(jnp.int32) + jnp.asarray(half_width)
+    return jnp.sum(digits * jnp.asarray(_places(counts)), axis=-1, dtype=jnp.int32)
+
+
+def finite_scalar_codes(
+    indices: Int[ArrayLike, "*batch"], *, levels: Sequence[int]
+) -> Float[Array, "*batch dim"]:
+    r"""The quantized vectors that integers stand for: the inverse of `finite_scalar_indices`.
+
+    .. math::
+        \hat z_j = \frac{\lfloor k / \prod_{i<j} L_i \rfloor \bmod L_j}{\lfloor L_j/2 \rfloor} - 1
+
+    Args:
+        indices: [...], in 0 … ∏ L_j − 1.
+        levels: the number of levels of each dimension.
+
+    Returns:
+        float [..., dim], in [−1, 1].
+
+    Raises:
+        ValueError: a level count below 2.
+
+    Example:
+        >>> finite_scalar_codes(jnp.array([0, 2, 11]), levels=(3, 4)).tolist()
+        [[-1.0, -1.0], [1.0, -1.0], [1.0, 0.5]]
+    """
+    counts = _check_levels(levels)
+    digits = jnp.asarray(indices)[..., None] // jnp.asarray(_places(counts)) % jnp.asarray(counts)
+    return digits / jnp.asarray(counts // 2) - 1.0
+
+
+def _check_levels(levels: Sequence[int]) -> np.ndarray:
+    require(
+        len(levels) >= 1 and min(levels) >= 2,
+        f"levels must be one or more counts of at least 2, but are {tuple(levels)}",
+    )
+    require(
+        math.prod(levels) < 2**31, f"levels {tuple(levels)} make more codes than an int32 index can count"
+    )
+    return np.asarray(levels, np.int32)
+
+
+def _check_dim(name: str, shape: tuple[int, ...], dim: int) -> None:
+    require(
+        len(shape) >= 1 and shape[-1] == dim,
+        f"{name} {shape} must have as last dimension the number of levels, {dim}",
+    )
+
+
+def _places(counts: np.ndarray) -> np.ndarray:
+    return np.concatenate([[1], np.cumprod(counts[:-1])]).astype(np.int32)

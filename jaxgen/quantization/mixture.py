@@ -1,0 +1,252 @@
+"""Gaussian mixtures by expectation–maximization, with four kinds of covariance."""
+
+import functools
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.scipy.linalg import solve_triangular
+from jax.scipy.special import logsumexp
+from jax.typing import ArrayLike
+from jaxtyping import Float, PRNGKeyArray
+
+from jaxgen.quantization._checks import as_float, require
+from jaxgen.quantization.clustering import check_points, kmeans
+
+Covariance = Literal["full", "diagonal", "spherical", "identity"]
+
+
+class GaussianMixture(NamedTuple):
+    """Weights, means, covariances as [K, dim, dim], [K, dim] or [K], and mean log-likelihood of a point."""
+
+    weights: Float[Array, " components"]
+    means: Float[Array, "components dim"]
+    covariances: Float[Array, "components *shape"]
+    log_likelihood: Float[Array, ""]
+
+
+def gaussian_mixture(
+    key: PRNGKeyArray,
+    points: Float[ArrayLike, "..."],
+    num_components: int,
+    *,
+    covariance: Covariance = "full",
+    uniform_weights: bool = False,
+    max_iterations: int = 200,
+    tolerance: float = 1e-6,
+    ridge: float = 1e-6,
+    init: GaussianMixture | None = None,
+) -> GaussianMixture:
+    r"""Gaussian mixture fitted by expectation–maximization, started from the clusters of k-means.
+
+    .. math::
+        r_{ik} \propto \pi_k \, N(x_i; \mu_k, \Sigma_k), \qquad
+        \mu_k = \frac{\sum_i r_{ik} x_i}{\sum_i r_{ik}}, \qquad
+        \Sigma_k = \frac{\sum_i r_{ik} (x_i - \mu_k)(x_i - \mu_k)^T}{\sum_i r_{ik}} + \text{ridge} \cdot I
+
+    With "identity" and uniform weights only the means are learned; as the points grow apart the
+    responsibilities become hard and EM becomes Lloyd's iteration. A component that no point belongs to keeps
+    its mean and covariance.
+
+    Args:
+        key: one key, for the seeds of k-means; unused where `init` is given.
+        points: [points, dim], floating.
+        num_components: K.
+        covariance: "full" [K, dim, dim], "diagonal" [K, dim], "spherical" [K], or "identity", not learned,
+            returned as ones [K].
+        uniform_weights: keep every weight at 1/K.
+        max_iterations: the most EM iterations.
+        tolerance: stop once the mean log-likelihood of a point rises by less, in nats.
+        ridge: added to the variances, in squared units of the points, so that no component collapses.
+        init: a mixture to start from.
+
+    Returns:
+        `GaussianMixture`; the log-likelihood is the mean over points, in nats, of the returned parameters.
+
+    Raises:
+        ValueError: fewer points than components, num_components or max_iterations below one, an unknown
+            covariance, a negative ridge, an `init` of another shape, points that are not finite.
+        TypeError: integer points.
+
+    Reference:
+        Dempster, Laird and Rubin, Maximum likelihood from incomplete data via the EM algorithm, 1977.
+
+    Example:
+        >>> points = jnp.array([[-1.0], [1.0], [9.0], [11.0]])
+        >>> mixture = gaussian_mixture(jax.random.key(0), points, 2, covariance="spherical")
+        >>> sorted(mixture.means.ravel().round(2).tolist()), mixture.covariances.round(2).tolist()
+        ([0.0, 10.0], [1.0, 1.0])
+    """
+    points = check_points(points, "num_components", num_components)
+    require(
+        covariance in get_args(Covariance),
+        f"covariance must be one of {get_args(Covariance)}, but is {covariance!r}",
+    )
+    require(max_iterations >= 1, f"max_iterations must be at least 1, but is {max_iterations}")
+    require(ridge >= 0, f"ridge must not be negative, but is {ridge}")
+    if init is None:
+        start = kmeans(key, points, num_components).assignments
+    else:
+        start = _check_start(init, _covariance_shape(covariance, num_components, points.shape[1]), points)
+    return _fit(points, start, num_components, covariance, uniform_weights, max_iterations, tolerance, ridge)
+
+
+def mixture_log_joint(
+    points: Float[ArrayLike, "..."], mixture: GaussianMixture
+) -> Float[Array, "points components"]:
+    r"""Log of weight times density of each component at each point.
+
+    .. math::
+        \log \pi_k + \log N(x_i; \mu_k, \Sigma_k)
+
+    Its logsumexp over components is the mixture's log-density, its softmax the posterior of the component.
+
+    Args:
+        points: [points, dim].
+        mixture: as `gaussian_mixture` returns it.
+
+    Returns:
+        [points, components], in nats.
+
+    Raises:
+        ValueError: points of another dim than the means'.
+
+    Example:
+        >>> mixture = GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.ones(1), jnp.array(0.0))
+        >>> mixture_log_joint(jnp.zeros((1, 2)), mixture).round(4).tolist()
+        [[-1.83...]]
+    """
+    points = as_float("points", points)
+    require(
+        points.ndim == 2 and points.shape[1] == mixture.means.shape[1],
+        f"points {points.shape} and means {mixture.means.shape} must have the same last dimension",
+    )
+
+    def one(mean_and_covariance: tuple[Array, Array]) -> Array:
+        mean, covariance = mean_and_covariance
+        difference = points - mean
+        if covariance.ndim == 2:
+            root = jnp.linalg.cholesky(covariance)
+            whitened = solve_triangular(root, difference.T, lower=True).T
+            log_determinant = 2 * jnp.sum(jnp.log(jnp.diagonal(root)))
+        else:
+            variances = jnp.broadcast_to(covariance, mean.shape)
+            whitened = difference / jnp.sqrt(variances)
+            log_determinant = jnp.sum(jnp.log(variances))
+        constant = points.shape[1] * jnp.log(2 * jnp.pi)
+        return -0.5 * (jnp.sum(whitened**2, axis=1) + log_determinant + constant)
+
+    # One component at a time, so that no [components, points, dim] array is formed.
+    log_densities = lax.map(one, (mixture.means, mixture.covariances))
+    return log_densities.T + jnp.log(mixture.weights)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6, 7))
+def _fit(
+    points: Array,
+    start: GaussianMixture | Array,
+    num_components: int,
+    covariance: Covariance,
+    uniform_weights: bool,
+    max_iterations: int,
+    tolerance: float,
+    ridge: float,
+) -> GaussianMixture:
+    """EM from a mixture, or from the cluster of each point."""
+    center = jnp.mean(points, axis=0)
+    centered = points - center
+    maximize = functools.partial(
+        _maximize, centered, covariance=covariance, uniform_weights=uniform_weights, ridge=ridge
+    )
+
+    def expect(mixture: GaussianMixture) -> tuple[Array, Array]:
+        log_joint = mixture_log_joint(centered, mixture)
+        log_density = logsumexp(log_joint, axis=1, keepdims=True)
+        return jnp.exp(log_joint - log_density), jnp.mean(log_density)
+
+    def step(state: tuple[GaussianMixture, Array, Array]) -> tuple[GaussianMixture, Array, Array]:
+        mixture, _, iteration = state
+        responsibilities, log_likelihood = expect(mixture)
+        rise = log_likelihood - mixture.log_likelihood
+        return (
+            maximize(responsibilities, mixture)._replace(log_likelihood=log_likelihood),
+            rise,
+            iteration + 1,
+        )
+
+    if isinstance(start, GaussianMixture):
+        mixture = start._replace(means=start.means - center)
+    else:
+        hard = jax.nn.one_hot(start, num_components, dtype=points.dtype)
+        mixture = maximize(hard, _standard_mixture(covariance, num_components, points))
+    if uniform_weights:
+        mixture = mixture._replace(weights=jnp.full_like(mixture.weights, 1 / num_components))
+    mixture = mixture._replace(log_likelihood=jnp.array(-jnp.inf, points.dtype))
+    state = (mixture, jnp.array(jnp.inf, points.dtype), jnp.array(0, jnp.int32))
+    mixture, _, _ = lax.while_loop(
+        lambda state: (state[1] >= tolerance) & (state[2] < max_iterations), step, state
+    )
+    return mixture._replace(means=mixture.means + center, log_likelihood=expect(mixture)[1])
+
+
+def _maximize(
+    points: Array,
+    responsibilities: Array,
+    previous: GaussianMixture,
+    *,
+    covariance: Covariance,
+    uniform_weights: bool,
+    ridge: float,
+) -> GaussianMixture:
+    """Weights, means and covariances of the points each component is responsible for."""
+    totals = jnp.sum(responsibilities, axis=0)
+    held = totals > 10 * jnp.finfo(points.dtype).eps
+    safe = jnp.where(held, totals, 1.0)
+    sums = jnp.matmul(responsibilities.T, points, precision=lax.Precision.HIGHEST)
+    means = jnp.where(held[:, None], sums / safe[:, None], previous.means)
+
+    def spread(component: tuple[Array, Array, Array]) -> Array:
+        mean, share, total = component
+        difference = points - mean
+        if covariance == "full":
+            scatter = jnp.matmul(difference.T * share, difference, precision=lax.Precision.HIGHEST)
+            return scatter / total + ridge * jnp.eye(points.shape[1], dtype=points.dtype)
+        variances = jnp.matmul(share, difference**2, precision=lax.Precision.HIGHEST) / total + ridge
+        return variances if covariance == "diagonal" else jnp.mean(variances)
+
+    if covariance == "identity":
+        covariances = jnp.ones_like(totals)
+    else:
+        covariances = lax.map(spread, (means, responsibilities.T, safe))
+        kept = held.reshape((-1,) + (1,) * (covariances.ndim - 1))
+        covariances = jnp.where(kept, covariances, previous.covariances)
+    weights = jnp.full_like(totals, 1 / totals.shape[0]) if uniform_weights else totals / jnp.sum(totals)
+    return GaussianMixture(weights, means, covariances, previous.log_likelihood)
+
+
+def _check_start(init: GaussianMixture, shape: tuple[int, ...], points: Array) -> GaussianMixture:
+    means_shape = (shape[0], points.shape[1])
+    require(
+        init.means.shape == means_shape and init.covariances.shape == shape,
+        f"init has means {init.means.shape} and covariances {init.covariances.shape}, but must have "
+        f"{means_shape} and {shape}",
+    )
+    return jax.tree.map(lambda x: jnp.asarray(x).astype(points.dtype), init)
+
+
+def _standard_mixture(covariance: Covariance, num_components: int, points: Array) -> GaussianMixture:
+    """Where a component stays that never held a point."""
+    dim = points.shape[1]
+    shape = _covariance_shape(covariance, num_components, dim)
+    covariances = jnp.broadcast_to(jnp.eye(dim), shape) if covariance == "full" else jnp.ones(shape)
+    return GaussianMixture(
+        jnp.full(num_components, 1 / num_components, points.dtype),
+        jnp.zeros((num_components, dim), points.dtype),
+        covariances.astype(points.dtype),
+        jnp.array(-jnp.inf, points.dtype),
+    )
+
+
+def _covariance_shape(covariance: Covariance, num_components: int, dim: int) -> tuple[int, ...]:
+    return (num_components, *{"full": (dim, dim), "diagonal": (dim,)}.get(covariance, ()))
