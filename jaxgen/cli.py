@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _mistake(str(error))
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except Exception as error:
         interrupted = _interrupted(error)
         if interrupted is None:
@@ -85,9 +89,13 @@ def model_summaries() -> dict[str, str]:
     summaries = {}
     for statement in exports:
         if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("jaxgen.models."):
-            source = ast.parse((folder / f"{statement.module.rsplit('.', 1)[1]}.py").read_text(encoding="utf-8"))
+            source = ast.parse(
+                (folder / f"{statement.module.rsplit('.', 1)[1]}.py").read_text(encoding="utf-8")
+            )
             for node in source.body:
-                if isinstance(node, ast.FunctionDef) and node.name in {alias.name for alias in statement.names}:
+                if isinstance(node, ast.FunctionDef) and node.name in {
+                    alias.name for alias in statement.names
+                }:
                     summaries[node.name] = (ast.get_docstring(node) or "").splitlines()[0]
     return summaries
 
@@ -109,7 +117,7 @@ def list_(arguments: Sequence[str]) -> None:
 def _parse(struct: type, arguments: Sequence[str], *, prog: str, description: str) -> Any:
     import tyro
 
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
     return tyro.cli(struct, args=list(arguments), prog=prog, description=description, config=config)
 
 
@@ -137,7 +145,11 @@ def _struct(name: str, fields: dict[str, tuple[Any, Any]], texts: dict[str, str]
     return dataclasses.make_dataclass(
         name,
         [
-            (field, Annotated[annotation, tyro.conf.arg(help=texts[field])], dataclasses.field(default=default))
+            (
+                field,
+                Annotated[annotation, tyro.conf.arg(help=texts[field])],
+                dataclasses.field(default=default),
+            )
             for field, (annotation, default) in fields.items()
         ],
     )
@@ -165,7 +177,7 @@ def train(arguments: Sequence[str]) -> None:
         vars(parsed.model),
         data=parsed.run.data,
         workdir=workdir,
-        options=Options(**vars(parsed.options)),
+        options=Options(**vars(parsed.training)),
         data_dir=parsed.run.data_dir,
         num_devices=parsed.run.devices,
     )
@@ -203,9 +215,9 @@ def _train_arguments(name: str, arguments: Sequence[str]) -> Any:
     whole = dataclasses.make_dataclass(
         "Train",
         [
-            ("run", Annotated[run, tyro.conf.arg(name="")], dataclasses.field(default_factory=run)),
-            ("model", Annotated[model, tyro.conf.arg(name="")], dataclasses.field(default_factory=model)),
-            ("options", Annotated[options, tyro.conf.arg(name="")], dataclasses.field(default_factory=options)),
+            ("run", run, dataclasses.field(default_factory=run)),
+            ("model", model, dataclasses.field(default_factory=model)),
+            ("training", options, dataclasses.field(default_factory=options)),
         ],
     )
     description = (inspect.getdoc(factory) or "").split("\n\nArgs:")[0]
@@ -217,9 +229,7 @@ def _run_arguments(command: Callable[..., Any], arguments: Sequence[str]) -> Any
     import tyro
 
     name = command.__name__.strip("_")
-    return tyro.cli(
-        command, args=list(arguments), prog=f"jaxgen {name}", config=(tyro.conf.FlagConversionOff,)
-    )
+    return tyro.cli(command, args=list(arguments), prog=f"jaxgen {name}", config=(tyro.conf.DisallowNone,))
 
 
 def evaluate(arguments: Sequence[str]) -> None:

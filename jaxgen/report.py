@@ -81,7 +81,9 @@ def _prepare(dataset: Dataset, config: Mapping[str, Any]):
     return make_prepare(scale=dataset.scale, binarize=options["binarize"], dequantize=options["dequantize"])
 
 
-def evaluate(path: str | Path, *, which: str = "best", importance_samples: int | None = None) -> list[FigureRow]:
+def evaluate(
+    path: str | Path, *, which: str = "best", importance_samples: int | None = None
+) -> list[FigureRow]:
     """Figures of a run on its test split, over all its replicas; written to ``evaluation.json``.
 
     Args:
@@ -215,7 +217,7 @@ def write(path: str | Path, *, index: int = 0, which: str = "best") -> Path:
         figures = evaluated[-1] if evaluated else {}
         page = render_page(
             title=f"{config['model']} on {Path(config['data']['name']).name}",
-            subtitle=_subtitle(shown),
+            subtitle=_subtitle(shown, index),
             facts=_facts(shown, history),
             figures=figure_rows(
                 {k: v for k, v in figures.items() if k not in ("step", "kind", "time")}, config["arguments"]
@@ -227,14 +229,16 @@ def write(path: str | Path, *, index: int = 0, which: str = "best") -> Path:
         target = path / "report.html"
         target.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"the report in {path} cannot be written ({error.strerror}); free space there") from error
+        raise UserError(
+            f"the report in {path} cannot be written ({error.strerror}); free space there"
+        ) from error
     return target
 
 
-def _subtitle(shown: _Shown) -> str:
+def _subtitle(shown: _Shown, index: int) -> str:
     replicas = shown.run.config["options"]["seeds"]
     several = f" Figures are mean ± standard deviation over {replicas} seeds;" if replicas > 1 else ""
-    whose = f" pictures show replica {0}." if replicas > 1 else ""
+    whose = f" pictures show replica {index}." if replicas > 1 else ""
     return f"Pictures of the {shown.run.which} checkpoint, step {shown.run.step:,}.{several}{whose}"
 
 
@@ -242,7 +246,10 @@ def _facts(shown: _Shown, history: list[dict[str, Any]]) -> list[tuple[str, str]
     options, dataset = shown.run.config["options"], shown.dataset
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(shown.run.params))
     return [
-        ("data", f"{len(dataset.train['x']):,} train, {len(dataset.test['x']):,} test, {'×'.join(map(str, dataset.shape))}"),
+        (
+            "data",
+            f"{len(dataset.train['x']):,} train, {len(dataset.test['x']):,} test, {'×'.join(map(str, dataset.shape))}",
+        ),
         ("steps", f"{max((p['step'] for p in history), default=0):,} of batch {options['batch_size']}"),
         ("parameters", f"{count:,}"),
         ("seeds", str(options["seeds"]) if options["seeds"] > 1 else str(options["seed"])),
@@ -277,13 +284,25 @@ def _curves(history: list[dict[str, Any]], config: Mapping[str, Any]) -> _Drawn:
         last = name.rsplit("/", 1)[-1]
         if last.isdigit() or last in ("rate", "distortion"):
             continue
-        unit = "gradient norm" if last == "grad_norm" else "scale" if last in ("scale", "kl_weight") else _unit(name)
+        unit = (
+            "gradient norm"
+            if last == "grad_norm"
+            else "scale"
+            if last in ("scale", "kl_weight")
+            else _unit(name)
+        )
         groups.setdefault(unit or last, []).append(name)
     titles = {"nats": "Learning curves", "gradient norm": "Gradient norms"}
     for unit, names in sorted(groups.items(), key=lambda item: (item[0] != "nats", item[0])):
         caption = f"{', '.join(names)} over training; dots are evaluations on the test split."
         figure = plots.curves(history, names=names, ylabel=unit)
-        yield f"curves_{unit.replace(' ', '_').replace('/', '_')}", titles.get(unit, unit.capitalize()), caption, "Training", figure
+        yield (
+            f"curves_{unit.replace(' ', '_').replace('/', '_')}",
+            titles.get(unit, unit.capitalize()),
+            caption,
+            "Training",
+            figure,
+        )
 
 
 def _pictures(shown: _Shown) -> _Drawn:
@@ -291,7 +310,13 @@ def _pictures(shown: _Shown) -> _Drawn:
     if model.reconstruct and shown.drawable:
         originals = shown.x[:16]
         figure = plots.reconstructions(originals, shown.apply(model.reconstruct, originals))
-        yield "reconstructions", "Reconstructions", "Test examples above, what the model makes of them below.", "Pictures", figure
+        yield (
+            "reconstructions",
+            "Reconstructions",
+            "Test examples above, what the model makes of them below.",
+            "Pictures",
+            figure,
+        )
     if model.sample and shown.drawable:
         values = shown.apply(model.sample, jax.random.key(0), 64 if shown.images else 2500)
         caption = (model.sample.__doc__ or "Drawn from the prior, not chosen.").split("\n")[0]
@@ -306,11 +331,21 @@ def _latent_pictures(shown: _Shown) -> _Drawn:
     if np.issubdtype(codes.dtype, np.integer):
         num_codes = shown.run.config["arguments"]["num_codes"]
         figure = plots.code_usage(np.bincount(codes.ravel(), minlength=num_codes))
-        yield "codes", "Codebook usage", f"How often {len(shown.x)} test examples use each code.", "Latents", figure
+        yield (
+            "codes",
+            "Codebook usage",
+            f"How often {len(shown.x)} test examples use each code.",
+            "Latents",
+            figure,
+        )
         return
     if model.latents is None:
         return
-    caption = "The encoder's mean of test examples" + ("" if model.latents <= 2 else ", on two principal components") + "."
+    caption = (
+        "The encoder's mean of test examples"
+        + ("" if model.latents <= 2 else ", on two principal components")
+        + "."
+    )
     yield "latents", "Latents", caption, "Latents", plots.embedding(codes, shown.labels)
     if not (model.decode and shown.drawable):
         return
@@ -325,5 +360,13 @@ def _latent_pictures(shown: _Shown) -> _Drawn:
         axis = np.linspace(-2.5, 2.5, 15)
         grid = np.stack(np.meshgrid(axis, axis), axis=-1)
         images = shown.apply(model.decode, grid.reshape(-1, 2).astype(np.float32))
-        caption = "The decoder's mean over the plane of two latents, in units of the prior's standard deviation."
-        yield "carpet", "Carpet", caption, "Latents", plots.carpet(images.reshape(*grid.shape[:2], *shown.dataset.shape), grid)
+        caption = (
+            "The decoder's mean over the plane of two latents, in units of the prior's standard deviation."
+        )
+        yield (
+            "carpet",
+            "Carpet",
+            caption,
+            "Latents",
+            plots.carpet(images.reshape(*grid.shape[:2], *shown.dataset.shape), grid),
+        )

@@ -177,7 +177,10 @@ def describe(
         "versions": {
             "jaxgen": jaxgen.__version__,
             "python": platform.python_version(),
-            **{p: importlib.metadata.version(p) for p in ("jax", "flax", "optax", "orbax-checkpoint", "numpy")},
+            **{
+                p: importlib.metadata.version(p)
+                for p in ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+            },
         },
         "revision": revision(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -191,7 +194,9 @@ def revision() -> str | None:
     try:
         ask = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--exclude=*"]
         tracked = subprocess.run(
-            ["git", "-C", str(folder), "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=5
+            ["git", "-C", str(folder), "ls-files", "--error-unmatch", __file__],
+            capture_output=True,
+            timeout=5,
         )
         done = subprocess.run(ask, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
@@ -210,12 +215,16 @@ def claim(path: Path, config: Mapping[str, Any]) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / ".lock", "a")  # noqa: SIM115 (held while the run lasts)
     except OSError as error:
-        raise UserError(f"the run folder {path} cannot be written ({error.strerror}); give another --workdir") from error
+        raise UserError(
+            f"the run folder {path} cannot be written ({error.strerror}); give another --workdir"
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"another process is training in {path}; give another --workdir or wait") from error
+            raise UserError(
+                f"another process is training in {path}; give another --workdir or wait"
+            ) from error
         if (path / "config.json").exists():
             _compare(path, read_config(path), config)
         elif any(p.name != ".lock" for p in path.iterdir()):
@@ -253,7 +262,9 @@ def read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return _no_run(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path / 'config.json'} cannot be read ({error}); the run cannot be opened") from error
+        raise UserError(
+            f"{path / 'config.json'} cannot be read ({error}); the run cannot be opened"
+        ) from error
 
 
 def _no_run(path: Path) -> Any:
@@ -267,7 +278,9 @@ def write_json(path: Path, content: Any) -> None:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         os.replace(partial, path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); free space or give another folder") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); free space or give another folder"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -279,7 +292,9 @@ def _checkpoints(path: Path) -> Iterator[Checkpoints]:
         checkpoints.close()
 
 
-def open_run(path: str | Path, *, index: int = 0, which: str = "best", overrides: Mapping[str, Any] | None = None) -> Run:
+def open_run(
+    path: str | Path, *, index: int = 0, which: str = "best", overrides: Mapping[str, Any] | None = None
+) -> Run:
     """A trained run: its model built again, with one replica's parameters.
 
     Args:
@@ -303,7 +318,11 @@ def open_run(path: str | Path, *, index: int = 0, which: str = "best", overrides
     try:
         step = checkpoints.best() if which == "best" else None
         x = jax.ShapeDtypeStruct((2, *config["arguments"]["shape"]), np.float32)
-        batch = {"x": x, "position": jax.ShapeDtypeStruct((2,), np.int32), "label": jax.ShapeDtypeStruct((2,), np.int32)}
+        batch = {
+            "x": x,
+            "position": jax.ShapeDtypeStruct((2,), np.int32),
+            "label": jax.ShapeDtypeStruct((2,), np.int32),
+        }
         params, statistics = jax.eval_shape(model.init, jax.random.key(0), batch)
         template = {"params": params, "statistics": statistics}
         if replicas > 1:
@@ -314,7 +333,9 @@ def open_run(path: str | Path, *, index: int = 0, which: str = "best", overrides
     if restored is None:
         raise UserError(f"{path} holds no checkpoint yet; train it first")
     own = replica(restored.state, index, replicas=replicas)
-    return Run(path, config, model, own["params"], own["statistics"], restored.step, which if step else "last")
+    return Run(
+        path, config, model, own["params"], own["statistics"], restored.step, which if step else "last"
+    )
 
 
 def compilation_cache() -> None:

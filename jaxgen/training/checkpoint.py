@@ -116,7 +116,9 @@ class Checkpoints:
                 flat, record = self._read(candidate)
             except Exception as error:  # orbax raises whatever its storage raised
                 reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-                warnings.warn(f"the checkpoint of step {candidate} is damaged ({reason}); trying the one before")
+                warnings.warn(
+                    f"the checkpoint of step {candidate} is damaged ({reason}); trying the one before"
+                )
                 self._set_aside(candidate)
                 continue
             return Restored(candidate, _unflatten(template, flat), record)

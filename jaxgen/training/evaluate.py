@@ -81,7 +81,9 @@ def _make_sums(model: Model, prepare: Prepare):
             index = inputs.pop("index", None)
             raw = inputs if index is None else {name: a[index] for name, a in data.items()} | inputs
             prepare_key, key = jax.random.split(jax.random.key(_KEY))
-            values = model.evaluate(params, statistics, prepare(example_keys(prepare_key, position), raw), key)
+            values = model.evaluate(
+                params, statistics, prepare(example_keys(prepare_key, position), raw), key
+            )
 
             def total(value: Array) -> Array:
                 seen = weight.reshape(-1, *(1,) * (value.ndim - 1))

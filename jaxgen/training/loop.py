@@ -40,18 +40,18 @@ class Options(NamedTuple):
     """How to train; everything here is recorded, and a run goes on only under the same options.
 
     Attributes:
-      steps: rounds to play; 0 leaves it to ``epochs``.
-      epochs: passes over the training split, where ``steps`` is 0.
-      batch_size: examples of one update, over all devices.
-      learning_rate: of every player's optimizer.
-      schedule: "constant", "cosine" to zero, or "staircase": rate·10^(−i/7) in stage i = 0 … 7 of length 3^i (Burda
-        et al., 2016).
-      seed: decides initialization, data order and noise.
-      seeds: replicas trained side by side in one compiled program, with seeds ``seed``, ``seed + 1``, …
-      binarize: "dynamic" draws bits from grey values each time an example is seen, "threshold" cuts at ½.
-      dequantize: fill the steps between grey levels with uniform noise.
-      log_every: rounds between two log points.
-      evaluate_every: rounds between two evaluations, each followed by a checkpoint; 0 is a twentieth of the run.
+      steps: Rounds to play; 0 leaves it to the number of epochs.
+      epochs: Passes over the training split, where steps is 0.
+      batch_size: Examples of one update, over all devices.
+      learning_rate: Of every player's optimizer.
+      schedule: Learning rate over the run: constant, cosine to zero, or staircase: rate·10^(−i/7) in stage i = 0 … 7 of
+        relative length 3^i (Burda et al., 2016).
+      seed: Decides initialization, data order and noise.
+      seeds: Replicas trained side by side in one compiled program, with seeds seed, seed + 1, …
+      binarize: How grey values become bits: dynamic draws them each time an example is seen, threshold cuts at ½.
+      dequantize: Fill the steps between grey levels with uniform noise.
+      log_every: Rounds between two log points.
+      evaluate_every: Rounds between two evaluations, each followed by a checkpoint; 0 is a twentieth of the run.
       memory_budget: MiB of a split that may lie on a device; a larger one is streamed from the host.
     """
 
@@ -193,9 +193,7 @@ class _Run:
         self.updates = sum(model.turns.values())
         seeds = [options.seed + i for i in range(options.seeds)]
         self.devices: Devices = choose(num_devices, batch_size=options.batch_size, replicas=len(seeds))
-        prepare = make_prepare(
-            scale=dataset.scale, binarize=options.binarize, dequantize=options.dequantize
-        )
+        prepare = make_prepare(scale=dataset.scale, binarize=options.binarize, dequantize=options.dequantize)
         budget = options.memory_budget * 2**20
         self.feed = Feed(
             dataset.train,
@@ -258,13 +256,17 @@ class _Run:
         )
 
 
-def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], console: Writer | None) -> Result:
+def _play(
+    run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], console: Writer | None
+) -> Result:
     options, model = run.options, run.model
     evaluate_every = options.evaluate_every or max(1, steps // 20)
     began, step, logged = time.perf_counter(), run.start, []
 
     def next_stop(at: int, rounds: int) -> int:
-        return min(at + rounds, steps, *((at // every + 1) * every for every in (options.log_every, evaluate_every)))
+        return min(
+            at + rounds, steps, *((at // every + 1) * every for every in (options.log_every, evaluate_every))
+        )
 
     rounds = 1
     stop = next_stop(step, rounds)
@@ -309,13 +311,17 @@ def _number(value: np.ndarray | np.float64) -> float | list[float]:
 
 def _short_names(values: Mapping[str, Any], model: Model) -> dict[str, Any]:
     """``player/metric``, or ``metric`` alone where there is one player."""
-    return {name.split("/", 1)[1]: v for name, v in values.items()} if len(model.losses) == 1 else dict(values)
+    return (
+        {name.split("/", 1)[1]: v for name, v in values.items()} if len(model.losses) == 1 else dict(values)
+    )
 
 
 def _means(logged: list[dict[str, np.ndarray]], model: Model) -> dict[str, Any]:
     """Means over the rounds since the last log point."""
     joined = {name: np.concatenate([v[name] for v in logged], axis=-1) for name in logged[0]}
-    return _short_names({name: _number(np.mean(v, axis=-1, dtype=np.float64)) for name, v in joined.items()}, model)
+    return _short_names(
+        {name: _number(np.mean(v, axis=-1, dtype=np.float64)) for name, v in joined.items()}, model
+    )
 
 
 def _check_finite(values: Mapping[str, np.ndarray], run: _Run, *, first_step: int) -> None:
@@ -324,7 +330,10 @@ def _check_finite(values: Mapping[str, np.ndarray], run: _Run, *, first_step: in
     if not bad:
         return
     # The earliest round; within it a term of the loss before the loss, and the gradient last.
-    order = {name: (where[:, 1].min(), name.endswith("/loss"), name.endswith("/grad_norm")) for name, where in bad.items()}
+    order = {
+        name: (where[:, 1].min(), name.endswith("/loss"), name.endswith("/grad_norm"))
+        for name, where in bad.items()
+    }
     name = min(order, key=order.__getitem__)
     step = first_step + int(order[name][0])
     player, term = name.split("/", 1)
@@ -365,5 +374,3 @@ def _signals():
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-
-
