@@ -93,6 +93,9 @@ def test_kept_permutations_stay_within_their_budget(monkeypatch):
     for epoch in (0, 1, 2, 3, 4, 0, 5):
         epoch_order(0, epoch, 100)
     assert [epoch for _, epoch, _ in batches._cache] == [2, 3, 4, 0, 5]
+    monkeypatch.setattr(batches, "_CACHE_BYTES", 0)
+    epoch_order(0, 6, 100)
+    assert [epoch for _, epoch, _ in batches._cache] == [5, 6]
 
 
 def test_threads_agree():

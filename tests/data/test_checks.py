@@ -119,11 +119,12 @@ def test_unknown_domain():
         check_values(dataset([[0.0]]), "binray")
 
 
-def test_a_bad_value_in_the_last_of_many_chunks_is_found(monkeypatch):
+@pytest.mark.parametrize("row", [0, 500, 999])
+def test_a_bad_value_in_any_of_many_chunks_is_found(monkeypatch, row):
     monkeypatch.setattr(dataset_module, "_CHUNK_BYTES", 64)
     values = np.zeros((1000, 4), np.float32)
-    values[-1, -1] = 7
-    with pytest.raises(UserError, match="from 0 to 7"):
+    values[row, -1], values[row, 0] = 7, -3
+    with pytest.raises(UserError, match="from -3 to 7"):
         check_values(dataset(values), "unit")
 
 

@@ -150,8 +150,14 @@ def test_csv_columns_of_text_are_left_out_with_a_warning(write):
     np.testing.assert_array_equal(made.train["x"], [[1, 2], [3, 4]])
 
 
+def test_csv_lines_that_begin_with_a_hash_are_no_comments(write):
+    with pytest.warns(UserWarning, match=r"not numbers: a\.$"):
+        made = load(write("x.csv", "a,b\n1,2\n#3,4\n5,6\n"))
+    assert (len(made.train["x"]), len(made.test["x"])) == (2, 1)
+
+
 def test_csv_missing_values_are_nan_and_caught_by_the_check(write):
-    made = load(write("x.csv", "a,b\n1,\nNA,4\n5,6\n"))
+    made = load(write("x.csv", "a,b\n1,\n\nNA,4\n5,6\n"))
     np.testing.assert_array_equal(made.train["x"], [[1, np.nan], [np.nan, 4]])
     with pytest.raises(UserError, match="2 of 4 values of the train split are NaN"):
         check_values(made, "real")
