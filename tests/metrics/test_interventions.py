@@ -44,8 +44,9 @@ def test_collapsed_latents_do_not_count(score):
 
 
 def test_latents_at_the_threshold_are_left_out():
-    factors = independent_factors(sizes=(2, 2))
-    assert factor_vae_score(factors.astype(float), factors, threshold=1) == 0
+    factors = np.array([[i % 2, i // 2 % 2] for i in range(80)])
+    assert factor_vae_score(2.0 * factors, factors, threshold=0.99) == 1
+    assert factor_vae_score(2.0 * factors, factors, threshold=1) == 0
 
 
 def test_one_latent_for_two_factors_names_neither():
