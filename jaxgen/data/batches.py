@@ -46,13 +46,9 @@ def epoch_order(seed: int, epoch: int, num_examples: int) -> Int32[np.ndarray, "
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
     if seed < 0 or epoch < 0:
-        raise ValueError(
-            f"seed and epoch must not be negative, got seed={seed} and epoch={epoch}: give 0 or more."
-        )
+        raise ValueError(f"seed and epoch must not be negative, got seed={seed} and epoch={epoch}: give 0 or more.")
     if not 1 <= num_examples < 2**31:
-        raise ValueError(
-            f"num_examples must lie in [1, 2³¹), got {num_examples}: give the size of the split."
-        )
+        raise ValueError(f"num_examples must lie in [1, 2³¹), got {num_examples}: give the size of the split.")
     key = (seed, epoch, num_examples)
     with _cache_lock:
         if key in _cache:
@@ -122,9 +118,7 @@ def indices(
     while done < count:
         epoch, first = divmod(start + done, per_epoch)
         num_batches = min(per_epoch - first, count - done)
-        order = epoch_order(seed, epoch, num_examples)[
-            first * batch_size : (first + num_batches) * batch_size
-        ]
+        order = epoch_order(seed, epoch, num_examples)[first * batch_size : (first + num_batches) * batch_size]
         batches[done : done + num_batches] = order.reshape(num_batches, batch_size)
         done += num_batches
     return batches
@@ -153,9 +147,7 @@ class Prefetcher(Generic[_Item, _Result]):
 
     def __init__(self, fn: Callable[[_Item], _Result], items: Iterable[_Item], *, depth: int = 2):
         if depth < 1:
-            raise ValueError(
-                f"depth must be at least 1, got {depth}: 2 keeps one result ready and one in progress."
-            )
+            raise ValueError(f"depth must be at least 1, got {depth}: 2 keeps one result ready and one in progress.")
         self._fn = fn
         self._items = iter(items)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jaxgen-prefetch")

@@ -13,9 +13,7 @@ from jaxgen.errors import UserError
 _TOLERANCE = 1e-6
 
 
-def check_values(
-    dataset: Dataset, domain: str, *, binarized: bool = False, allow_missing: bool = False
-) -> None:
+def check_values(dataset: Dataset, domain: str, *, binarized: bool = False, allow_missing: bool = False) -> None:
     """Stop before training on data that a likelihood does not allow, with the range seen and the remedy.
 
     Both splits are read once in chunks of 16 MB, so memory stays flat where they are memory-mapped.
@@ -46,9 +44,7 @@ def check_values(
         raise UserError(f"{dataset.name}: the scale must be a positive number, got {dataset.scale:g}.")
     check_arrays(dataset)
     count_grey = domain == "binary" and not binarized
-    seen = [
-        _survey(split["x"], dataset.scale, count_grey=count_grey) for split in (dataset.train, dataset.test)
-    ]
+    seen = [_survey(split["x"], dataset.scale, count_grey=count_grey) for split in (dataset.train, dataset.test)]
     for split_name, survey in zip(("train", "test"), seen):
         _check_finite(dataset.name, split_name, survey, allow_missing)
     if domain == "real":
@@ -78,9 +74,7 @@ def check_arrays(dataset: Dataset) -> None:
                 "give an array of uint8 or float32."
             )
         if x.size == 0:
-            raise UserError(
-                f"{dataset.name}: the {name} split of shape {x.shape} is empty: give at least one example."
-            )
+            raise UserError(f"{dataset.name}: the {name} split of shape {x.shape} is empty: give at least one example.")
         if x.shape[1:] != dataset.shape:
             raise UserError(
                 f"{dataset.name}: an example of the {name} split has shape {x.shape[1:]}, "
@@ -130,9 +124,7 @@ def _check_finite(name: str, split_name: str, survey: _Survey, allow_missing: bo
             "fill them in or remove those examples."
         )
     if survey.num_missing == survey.num_values:
-        raise UserError(
-            f"{name}: every value of the {split_name} split is NaN: give at least one that is observed."
-        )
+        raise UserError(f"{name}: every value of the {split_name} split is NaN: give at least one that is observed.")
 
 
 def _remedy(low: float, high: float) -> str:

@@ -113,9 +113,7 @@ def make_dataset(
 def example_dtype(name: str, x: np.ndarray) -> type[np.generic]:
     """The type in which examples are kept: bytes and bits as uint8, every other number as float32."""
     if x.dtype.kind not in "buif":
-        raise UserError(
-            f"{name}: the examples are {x.dtype}, not real numbers: give an array of uint8 or float32."
-        )
+        raise UserError(f"{name}: the examples are {x.dtype}, not real numbers: give an array of uint8 or float32.")
     return np.uint8 if x.dtype in (np.uint8, np.bool_) else np.float32
 
 
@@ -130,9 +128,7 @@ def hold_out(name: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.nda
     """The last tenth of the examples, at least one, as the test split, without copying."""
     num_examples = len(arrays["x"])
     if num_examples < 2:
-        raise UserError(
-            f"{name} holds {num_examples} examples: give at least 2, one to train on and one to test."
-        )
+        raise UserError(f"{name} holds {num_examples} examples: give at least 2, one to train on and one to test.")
     for key, array in arrays.items():
         if len(array) != num_examples:
             raise UserError(f"{name}: {num_examples} examples but {len(array)} of {key}: give one for each.")

@@ -2,9 +2,10 @@
 
 import csv
 import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -19,6 +20,8 @@ _TEST_KEYS = ("x_test", "test")
 _TRAIN_LABEL_KEYS = ("y_train", "label_train", "labels_train", "y", "label", "labels")
 _TEST_LABEL_KEYS = ("y_test", "label_test", "labels_test")
 _LABEL_COLUMNS = ("label", "labels", "class")
+# What NumPy raises for damaged files: its header is parsed as Python source.
+_UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, TokenError, OverflowError, MemoryError, BadZipFile)
 _MISSING = ("", "na", "nan", "null", "none")
 
 
@@ -35,7 +38,7 @@ def load_file(name: str) -> Dataset:
         raise UserError(f"There is no file {name}: check the path.")
     try:
         arrays = _read_csv(name, path) if path.suffix.lower() == ".csv" else _read_numpy(path)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise UserError(
             f"{name} could not be read ({error}): give arrays of numbers of one shape, saved without pickle."
         ) from error
@@ -51,15 +54,9 @@ def _read_numpy(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         wanted = {*_TRAIN_KEYS, *_TEST_KEYS, *_TRAIN_LABEL_KEYS, *_TEST_LABEL_KEYS}
         only = len(archive.files) == 1
-        arrays = {
-            "x" if only else key.lower(): archive[key]
-            for key in archive.files
-            if only or key.lower() in wanted
-        }
+        arrays = {"x" if only else key.lower(): archive[key] for key in archive.files if only or key.lower() in wanted}
         if not any(key in arrays for key in _TRAIN_KEYS):
-            raise ValueError(
-                f"its arrays are named {', '.join(archive.files) or 'nothing'}; one must be x or x_train"
-            )
+            raise ValueError(f"its arrays are named {', '.join(archive.files) or 'nothing'}; one must be x or x_train")
     return arrays
 
 
@@ -93,18 +90,14 @@ def _examples(name: str, x: np.ndarray) -> np.ndarray:
 def _labels(name: str, labels: np.ndarray) -> np.ndarray:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    whole = labels.dtype.kind in "bui" or (
-        labels.dtype.kind == "f" and bool((labels == np.round(labels)).all())
-    )
+    whole = labels.dtype.kind in "bui" or (labels.dtype.kind == "f" and bool((labels == np.round(labels)).all()))
     if labels.ndim != 1 or not whole:
         raise UserError(
             f"{name}: labels are {labels.dtype} of shape {labels.shape}: give one whole number for each "
             "example (of one-hot labels, the argmax)."
         )
     if len(labels) and not 0 <= labels.min() <= labels.max() < 2**31 - 1:
-        raise UserError(
-            f"{name}: labels run from {labels.min()} to {labels.max()}: number the classes from 0."
-        )
+        raise UserError(f"{name}: labels run from {labels.min()} to {labels.max()}: number the classes from 0.")
     return labels.astype(np.int32)
 
 

@@ -28,9 +28,7 @@ def names() -> dict[str, str]:
     return dict(_NAMES)
 
 
-def load(
-    name: str, *, data_dir: str | None = None, seed: int = 0, scale: float | int | None = None
-) -> Dataset:
+def load(name: str, *, data_dir: str | None = None, seed: int = 0, scale: float | int | None = None) -> Dataset:
     """A data set by its name or by the path of a file.
 
     A set of TensorFlow Datasets is read once without tensorflow and kept in the user's cache folder
@@ -61,9 +59,7 @@ def load(
     if seed < 0:
         raise UserError(f"The seed must not be negative, got {seed}: give 0 or more.")
     if scale is not None and not 0 < scale < math.inf:
-        raise UserError(
-            f"The scale must be a positive number, got {scale:g}: give the value that stands for 1."
-        )
+        raise UserError(f"The scale must be a positive number, got {scale:g}: give the value that stands for 1.")
     dataset = _load(name, data_dir=data_dir, seed=seed)
     return dataset if scale is None else dataset._replace(scale=float(scale))
 
@@ -90,8 +86,8 @@ def _check_known(name: str) -> None:
     if base in known:
         return
     near = list(dict.fromkeys(difflib.get_close_matches(base, known, n=3)))
-    hint = f"did you mean {' or '.join(near)}?" if near else f"give one of {', '.join(_NAMES)},"
+    hint = f"did you mean {' or '.join(near)}? Otherwise give" if near else "give"
     raise UserError(
-        f"Unknown data set {name!r}: {hint} Any name of TensorFlow Datasets and any path of a "
-        f"{', '.join(files.SUFFIXES)} file will do."
+        f"Unknown data set {name!r}: {hint} one of {', '.join(_NAMES)}, any other name of TensorFlow Datasets, "
+        f"or the path of a file that ends in {', '.join(files.SUFFIXES)}."
     )

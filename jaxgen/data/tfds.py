@@ -126,9 +126,7 @@ def _read_folder(name: str, folder: Path, allocate: Allocate) -> Arrays:
                 "prepare it with file_format=array_record, or give another folder by --data-dir."
             ) from error
         if "train" not in sources:
-            raise UserError(
-                f"{name} has the splits {', '.join(sources)} but none named train: give another set."
-            )
+            raise UserError(f"{name} has the splits {', '.join(sources)} but none named train: give another set.")
         arrays = {}
         for split, candidates in (("train", ("train",)), ("test", ("test", "validation", "valid"))):
             for candidate in [candidate for candidate in candidates if candidate in sources][:1]:
@@ -152,13 +150,9 @@ def _read_split(name: str, split: str, source: Any, allocate: Allocate) -> Array
     if np.ndim(first.get("label")) == 0 and isinstance(first.get("label"), (int, np.integer)):
         arrays["label"] = allocate((num_examples,), np.int32)
     hidden = not sys.stderr.isatty()
-    with tqdm(
-        total=num_examples, desc=f"{name} {split}", unit=" examples", disable=hidden, leave=False
-    ) as bar:
+    with tqdm(total=num_examples, desc=f"{name} {split}", unit=" examples", disable=hidden, leave=False) as bar:
         for start in range(0, num_examples, _CHUNK):
-            records: Sequence[Mapping[str, Any]] = source.__getitems__(
-                range(start, min(start + _CHUNK, num_examples))
-            )
+            records: Sequence[Mapping[str, Any]] = source.__getitems__(range(start, min(start + _CHUNK, num_examples)))
             for position, record in enumerate(records, start):
                 if np.shape(record[key]) != shape:
                     raise UserError(

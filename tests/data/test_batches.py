@@ -25,10 +25,7 @@ def test_an_epoch_visits_every_example_once(seed, epoch, num_examples):
 def test_order_is_frozen():
     """Recorded once: a change of this stream would break the resumption of every run."""
     assert epoch_order(0, 0, 8).tolist() == [0, 3, 7, 5, 1, 2, 6, 4]
-    assert (
-        hashlib.sha256(epoch_order(7, 3, 60_000).astype("<i4").tobytes()).hexdigest()[:16]
-        == "9dac9223d89b9383"
-    )
+    assert hashlib.sha256(epoch_order(7, 3, 60_000).astype("<i4").tobytes()).hexdigest()[:16] == "9dac9223d89b9383"
 
 
 def test_order_depends_on_seed_and_epoch():
@@ -105,9 +102,7 @@ def test_threads_agree():
         np.testing.assert_array_equal(order, batches._permutation(11, epoch, 997))
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "message"), [(11, "larger than the split of 10"), (0, "at least 1, got 0")]
-)
+@pytest.mark.parametrize(("batch_size", "message"), [(11, "larger than the split of 10"), (0, "at least 1, got 0")])
 def test_a_batch_that_does_not_fit_is_refused(batch_size, message):
     with pytest.raises(UserError, match=message):
         indices(0, 0, 1, num_examples=10, batch_size=batch_size)

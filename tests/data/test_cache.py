@@ -168,8 +168,7 @@ def test_processes_that_write_at_once_all_get_the_entry(cache):
         "    assert (cached(f'toy-{i}', produce)['x'] == 7).all()\n"
     )
     processes = [
-        subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=os.environ.copy())
-        for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=os.environ.copy()) for _ in range(3)
     ]
     for process in processes:
         _, errors = process.communicate(timeout=60)

@@ -152,8 +152,6 @@ def test_memory_does_not_grow_with_a_mapped_file(tmp_path):
         x = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num_examples, 2**14))
         x[0, 0] = 200
         del x
-        result = subprocess.run(
-            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
-        )
+        result = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
         path.unlink()
         assert int(result.stdout) < 100

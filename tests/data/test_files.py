@@ -68,9 +68,7 @@ def test_only_the_last_byte_above_one_decides_the_scale(write):
     assert load(write("x.npy", x)).scale == 255.0
 
 
-@pytest.mark.parametrize(
-    "keys", [("x_train", "x_test"), ("train", "test"), ("X_train", "X_test"), ("x", "x_test")]
-)
+@pytest.mark.parametrize("keys", [("x_train", "x_test"), ("train", "test"), ("X_train", "X_test"), ("x", "x_test")])
 def test_npz_with_both_splits(write, keys):
     train, test = np.arange(12.0).reshape(6, 2), np.arange(4.0).reshape(2, 2)
     content = {
@@ -217,6 +215,13 @@ def test_damaged_files(write, tmp_path, name, keep):
     path = write(name, {"x": x} if name == "x.npz" else x)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[:keep])
+    with pytest.raises(UserError, match="could not be read"):
+        load(path)
+
+
+def test_a_damaged_header(write, tmp_path):
+    path = write("x.npy", np.arange(100.0))
+    (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes().replace(b", }", b", ("))
     with pytest.raises(UserError, match="could not be read"):
         load(path)
 

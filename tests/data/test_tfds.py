@@ -25,9 +25,7 @@ def images(num_images, *, shape=(4, 3, 3), high=256):
 
 
 def records(x, **fields):
-    return [
-        {"image": image, **{key: values[i] for key, values in fields.items()}} for i, image in enumerate(x)
-    ]
+    return [{"image": image, **{key: values[i] for key, values in fields.items()}} for i, image in enumerate(x)]
 
 
 def same_rows(actual, expected):
@@ -133,9 +131,7 @@ def test_versions_and_configurations(prepare):
 def test_images_of_several_shapes(prepare):
     features = {"image": tfds.features.Tensor(shape=(None, 3), dtype=np.uint8)}
     prepare("toy", features, {"train": [{"image": np.zeros((rows, 3), np.uint8)} for rows in (4, 4, 5)]})
-    with pytest.raises(
-        UserError, match=r"example \d of the train split has shape \(\d, 3\), the first one \(\d, 3\)"
-    ):
+    with pytest.raises(UserError, match=r"example \d of the train split has shape \(\d, 3\), the first one \(\d, 3\)"):
         load("toy")
 
 
@@ -159,9 +155,7 @@ def test_a_set_in_a_format_without_positions(prepare):
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="tensorflow is installed")
 def test_a_set_that_is_not_prepared_says_what_to_install_or_give(tmp_path):
-    with pytest.raises(
-        UserError, match=r"mnist is not prepared in .*sets.*jaxgen\[prepare\].*--data-dir"
-    ) as caught:
+    with pytest.raises(UserError, match=r"mnist is not prepared in .*sets.*jaxgen\[prepare\].*--data-dir") as caught:
         load("mnist")
     assert str(tmp_path / "sets") in str(caught.value)
     with pytest.raises(UserError, match="elsewhere"):
