@@ -5,8 +5,9 @@ import math
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import PyTree
 
 from jaxgen.data import Dataset
 from jaxgen.data.prepare import Binarize, make_prepare
@@ -40,8 +40,8 @@ class Options(NamedTuple):
     """How to train; everything here is recorded, and a run goes on only under the same options.
 
     Attributes:
-      steps: Rounds to play; 0 leaves it to the number of epochs.
-      epochs: Passes over the training split, where steps is 0.
+      steps: Rounds to play; by default as many as the epochs need.
+      epochs: Passes over the training split, where the steps are not given.
       batch_size: Examples of one update, over all devices.
       learning_rate: Of every player's optimizer.
       schedule: Learning rate over the run: constant, cosine to zero, or staircase: rate·10^(−i/7) in stage i = 0 … 7 of
@@ -55,7 +55,7 @@ class Options(NamedTuple):
       memory_budget: MiB of a split that may lie on a device; a larger one is streamed from the host.
     """
 
-    steps: int = 0
+    steps: int | None = None
     epochs: int = 20
     batch_size: int = 128
     learning_rate: float = 1e-3
@@ -101,16 +101,15 @@ def num_steps(options: Options, *, num_examples: int, updates: int) -> int:
     Raises:
       UserError: for steps or epochs that are not positive, or a batch larger than the set.
     """
-    for name in ("epochs", "batch_size", "seeds", "log_every", "memory_budget"):
-        if getattr(options, name) < 1:
-            flag = name.replace("_", "-")
-            raise UserError(f"--{flag} must be at least 1, got {getattr(options, name)}")
-    for name in ("steps", "evaluate_every"):
+    for name in ("steps", "epochs", "batch_size", "seeds", "log_every", "memory_budget"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    for name in ("seed", "evaluate_every"):
         if getattr(options, name) < 0:
-            flag = name.replace("_", "-")
-            raise UserError(f"--{flag} must not be negative, got {getattr(options, name)}")
-    if not options.learning_rate > 0:
-        raise UserError(f"--learning-rate must be positive, got {options.learning_rate}")
+            raise UserError(f"--{name.replace('_', '-')} must not be negative, got {getattr(options, name)}")
+    if not 0 < options.learning_rate < math.inf:
+        raise UserError(f"--learning-rate must be positive and finite, got {options.learning_rate}")
     if options.batch_size > num_examples:
         raise UserError(
             f"the batch of {options.batch_size} is larger than the {num_examples} training examples; "
@@ -126,8 +125,9 @@ def learning_rate_schedule(options: Options, updates: int) -> optax.Schedule:
         return optax.constant_schedule(rate)
     if options.schedule == "cosine":
         return optax.cosine_decay_schedule(rate, updates)
-    ends = [round(updates * (3**i - 1) / 2 / 3280) for i in range(1, 8)]
-    return optax.piecewise_constant_schedule(rate, {end: 10 ** (-1 / 7) for end in ends})
+    # Stages of a short run may end at the same update, and none of the seven factors is lost.
+    ends = Counter(round(updates * (3**i - 1) / 2 / 3280) for i in range(1, 8))
+    return optax.piecewise_constant_schedule(rate, {end: 10 ** (-n / 7) for end, n in ends.items()})
 
 
 def make_optimizers(model: Model, options: Options, steps: int) -> Mapping[str, Any]:
@@ -256,28 +256,27 @@ class _Run:
         )
 
 
-def _play(
-    run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], console: Writer | None
-) -> Result:
+def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], console: Writer | None) -> Result:
     options, model = run.options, run.model
     evaluate_every = options.evaluate_every or max(1, steps // 20)
     began, step, logged = time.perf_counter(), run.start, []
 
     def next_stop(at: int, rounds: int) -> int:
-        return min(
-            at + rounds, steps, *((at // every + 1) * every for every in (options.log_every, evaluate_every))
-        )
+        return min(at + rounds, steps, *((at // every + 1) * every for every in (options.log_every, evaluate_every)))
+
+    def fetch(at: int, to: int) -> Future[Any]:
+        return pool.submit(run.feed, at, to - at) if at < to else pool.submit(dict)
 
     rounds = 1
     stop = next_stop(step, rounds)
-    pending = pool.submit(run.feed, step, stop - step) if step < steps else None
+    pending = fetch(step, stop)
     while step < steps and not caught:
         call_began = time.perf_counter()
         run.state, metrics = run.rounds(run.state, run.feed.data, pending.result(), np.int32(stop - step))
         here, step = step, stop
         # The next batches are gathered while the device computes.
         stop = next_stop(step, rounds)
-        pending = pool.submit(run.feed, step, stop - step) if step < steps else None
+        pending = fetch(step, stop)
         values = {name: value[..., : step - here] for name, value in first(metrics).items()}
         _check_finite(values, run, first_step=here)
         rounds = _adapt(rounds, step - here, time.perf_counter() - call_began, run.feed.length)
@@ -311,17 +310,13 @@ def _number(value: np.ndarray | np.float64) -> float | list[float]:
 
 def _short_names(values: Mapping[str, Any], model: Model) -> dict[str, Any]:
     """``player/metric``, or ``metric`` alone where there is one player."""
-    return (
-        {name.split("/", 1)[1]: v for name, v in values.items()} if len(model.losses) == 1 else dict(values)
-    )
+    return {name.split("/", 1)[1]: v for name, v in values.items()} if len(model.losses) == 1 else dict(values)
 
 
 def _means(logged: list[dict[str, np.ndarray]], model: Model) -> dict[str, Any]:
     """Means over the rounds since the last log point."""
     joined = {name: np.concatenate([v[name] for v in logged], axis=-1) for name in logged[0]}
-    return _short_names(
-        {name: _number(np.mean(v, axis=-1, dtype=np.float64)) for name, v in joined.items()}, model
-    )
+    return _short_names({name: _number(np.mean(v, axis=-1, dtype=np.float64)) for name, v in joined.items()}, model)
 
 
 def _check_finite(values: Mapping[str, np.ndarray], run: _Run, *, first_step: int) -> None:
@@ -329,20 +324,24 @@ def _check_finite(values: Mapping[str, np.ndarray], run: _Run, *, first_step: in
     bad = {name: where for name, where in bad.items() if len(where)}
     if not bad:
         return
-    # The earliest round; within it a term of the loss before the loss, and the gradient last.
-    order = {
-        name: (where[:, 1].min(), name.endswith("/loss"), name.endswith("/grad_norm"))
-        for name, where in bad.items()
-    }
-    name = min(order, key=order.__getitem__)
-    step = first_step + int(order[name][0])
+    players = list(run.model.turns)
+
+    def order(name: str) -> tuple[int, int, bool, bool]:
+        """The earliest round; within it who plays first; a term of the loss before the loss, the gradient last."""
+        player, term = name.split("/", 1)
+        return int(bad[name][:, 1].min()), players.index(player), term == "loss", term == "grad_norm"
+
+    name = min(bad, key=order)
     player, term = name.split("/", 1)
-    batches = len(run.dataset.train["x"]) // run.options.batch_size
-    epoch, batch = divmod(step * run.updates, batches)
+    step, turns = first_step + order(name)[0], run.model.turns[player]
+    played = step * run.updates + sum(run.model.turns[p] for p in players[: players.index(player)])
+    epoch, batch = divmod(played, len(run.dataset.train["x"]) // run.options.batch_size)
+    several = "" if turns == 1 else f"one of {turns} batches from "
     term = "the gradient" if term == "grad_norm" else f"the term {term!r}"
     raise NonFiniteError(
-        f"{term} of player {player!r} is not finite at step {step + 1} (batch {batch} of epoch {epoch}); "
-        f"the last checkpoint is kept, try a smaller --learning-rate than {run.options.learning_rate:g}"
+        f"{term} of player {player!r} is not finite at step {step + 1} "
+        f"({several}batch {batch + 1} of epoch {epoch + 1}); the last checkpoint is kept, "
+        f"try a smaller --learning-rate than {run.options.learning_rate:g}"
     )
 
 

@@ -1,0 +1,154 @@
+"""A round of a game: who moves, on which data, with which noise, at which cost; one trace a run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.extend.core import jaxprs_in_params
+from toys import Counted, Seen, denoiser, force_streaming, numbered, quadratic_game
+
+from jaxgen import models
+from jaxgen.data import indices
+from jaxgen.data.prepare import make_prepare
+from jaxgen.model import AXIS, Model
+from jaxgen.training import Options, train
+from jaxgen.training.state import create
+from jaxgen.training.step import play_round
+
+TURNS, ROUNDS, BATCH, RATE = {"left": 3, "right": 2}, 4, 6, 0.1
+UPDATES = ROUNDS * sum(TURNS.values())
+
+
+@pytest.fixture(scope="module")
+def played():
+    """Four rounds of the quadratic game by plain gradient descent, and what its players saw."""
+    model = quadratic_game(TURNS, updates=UPDATES, batch_size=BATCH)
+    optimizers = {player: optax.sgd(RATE) for player in TURNS}
+    options = Options(steps=ROUNDS, batch_size=BATCH, log_every=3, evaluate_every=ROUNDS, seed=3)
+    result = train(model, numbered(), options, optimizers=optimizers, num_devices=1)
+    return result, Seen(*result.state.statistics["seen"])
+
+
+def test_players_take_their_turns_in_order(played):
+    assert played[1].player.tolist() == [0, 0, 0, 1, 1] * ROUNDS
+
+
+def test_an_update_changes_its_own_player_alone(played):
+    result, seen = played
+    left = np.append(seen.left, result.state.params["left"])
+    right = np.append(seen.right, result.state.params["right"])
+    np.testing.assert_array_equal(np.diff(left) != 0, seen.player == 0)
+    np.testing.assert_array_equal(np.diff(right) != 0, seen.player == 1)
+
+
+def test_each_update_takes_the_next_batch_of_the_order(played):
+    expected = indices(3, 0, UPDATES, num_examples=37, batch_size=BATCH)
+    np.testing.assert_array_equal(played[1].number, expected)
+
+
+def test_each_update_and_each_example_draws_its_own_noise(played):
+    assert len(np.unique(played[1].noise)) == UPDATES * BATCH
+
+
+def test_parameters_are_those_of_gradient_descent_by_hand(played):
+    result, seen = played
+    a, b = np.float64(np.float32(0.7)), np.float64(np.float32(-0.4))
+    for player, number, noise in zip(seen.player, seen.number.astype(float), seen.noise.astype(float)):
+        mean = np.mean(number / 64 + noise)
+        if player == 0:
+            a -= RATE * (a + b + mean)
+        else:
+            b -= RATE * (b - a + mean)
+    np.testing.assert_allclose(result.state.params["left"], a, rtol=1e-6)
+    np.testing.assert_allclose(result.state.params["right"], b, rtol=1e-6)
+    assert int(result.state.step) == ROUNDS
+
+
+def test_logged_terms_are_means_over_turns_and_rounds():
+    """What is logged at a log point is the mean of the term over all updates since the one before."""
+    model, writer = quadratic_game(TURNS, updates=UPDATES, batch_size=BATCH), Counted()
+    options = Options(steps=ROUNDS, batch_size=BATCH, log_every=3, evaluate_every=2)
+    result = train(model, numbered(), options, writers=(writer,), num_devices=1)
+    seen = Seen(*result.state.statistics["seen"])
+    means = (seen.number / 64 + seen.noise).mean(axis=1).reshape(ROUNDS, 5)
+    train_points = {step: values for step, kind, values in writer.points if kind == "train"}
+    assert [step for step, kind, _ in writer.points if kind == "evaluate"] == [2, 4]
+    assert sorted(train_points) == [3, 4]
+    for step, rounds in ((3, means[:3]), (4, means[3:])):
+        np.testing.assert_allclose(train_points[step]["left/mean"], rounds[:, :3].mean(), rtol=1e-5)
+        np.testing.assert_allclose(train_points[step]["right/mean"], rounds[:, 3:].mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("streamed", "seeds", "devices"), [(False, 1, 2), (True, 2, 1)])
+def test_a_run_traces_each_loss_once(monkeypatch, streamed, seeds, devices):
+    """Log and evaluation intervals that divide nothing, growing calls, a ragged last one: one trace."""
+    if streamed:
+        force_streaming(monkeypatch, bytes_a_call=3000)
+    model, traces = denoiser(), []
+    loss = model.losses["denoiser"]
+
+    def counted(*arguments):
+        traces.append(1)
+        return loss(*arguments)
+
+    options = Options(steps=53, batch_size=8, log_every=7, evaluate_every=9, seeds=seeds, memory_budget=1)
+    console = Counted()
+    train(model._replace(losses={"denoiser": counted}), numbered(), options, console=console, num_devices=devices)
+    calls = np.diff([0] + [step for step, kind, _ in console.points if kind == "train"])
+    assert len(set(calls)) > 2
+    assert len(traces) == 1
+
+
+def weighted(jaxpr, count) -> int:
+    """Sum of ``count`` over all equations, each as often as it runs; the dearest branch of a condition."""
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = [weighted(sub, count) for sub in jaxprs_in_params(equation.params)]
+        if equation.primitive.name == "cond":
+            total += max(inner)
+        else:
+            total += sum(inner) * equation.params.get("length", 1)
+        total += count(equation) if not inner else 0
+    return total
+
+
+def cost(model: Model, count) -> int:
+    """Of one round of a model on batches of two images of four pixels."""
+    updates = sum(model.turns.values())
+    raw = {"x": jnp.ones((1, updates, 2, 4)), "position": jnp.broadcast_to(jnp.arange(2), (1, updates, 2))}
+    optimizers = {player: optax.sgd(0.1) for player in model.turns}
+    prepare = make_prepare(scale=1.0)
+    state = create(model, optimizers, jax.tree.map(lambda a: a[0, 0], raw), seed=0)
+    state = jax.tree.map(lambda a: a[None], state)
+
+    def play(state, raw):
+        return play_round(model, optimizers, prepare, state, raw)
+
+    return weighted(jax.make_jaxpr(jax.vmap(play, axis_name=AXIS))(state, raw).jaxpr, count)
+
+
+def products(equation) -> int:
+    return equation.primitive.name == "dot_general"
+
+
+def game(k: int, l: int) -> Model:  # noqa: E741 (the paper's names)
+    return models.gan(shape=(4,), hidden=(8,), noise_dim=3, discriminator_steps=k, generator_steps=l)
+
+
+def test_a_round_costs_as_much_as_its_updates():
+    """Products of matrices, by hand, for networks of two layers.
+
+    Discriminator: its two passes of 2, the generator's 2, and back through the two passes 2·3 (two weights and the
+    hidden layer). Generator: forwards 2 + 2, back through the frozen discriminator 2 without its weights, then 3.
+    """
+    for k, l in ((1, 1), (3, 2), (2, 5)):  # noqa: E741
+        assert cost(game(k, l), products) == k * 12 + l * 9
+
+
+def test_every_operation_of_a_round_grows_linearly_with_its_turns():
+    one = lambda equation: 1  # noqa: E731
+    base = cost(game(2, 2), one)
+    discriminator, generator = cost(game(3, 2), one) - base, cost(game(2, 3), one) - base
+    assert cost(game(5, 4), one) == base + 3 * discriminator + 2 * generator
+    assert 0 < generator < discriminator
