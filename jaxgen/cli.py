@@ -65,7 +65,7 @@ def _nearest(word: str, known: Any) -> str:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<10}{inspect.getdoc(command).splitlines()[0]}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<10}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "jaxgen: autoencoders, VAEs, vector quantization and GANs in JAX and Flax.",
@@ -89,13 +89,10 @@ def model_summaries() -> dict[str, str]:
     summaries = {}
     for statement in exports:
         if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("jaxgen.models."):
-            source = ast.parse(
-                (folder / f"{statement.module.rsplit('.', 1)[1]}.py").read_text(encoding="utf-8")
-            )
+            file = (statement.module or "").rsplit(".", 1)[-1]
+            source = ast.parse((folder / f"{file}.py").read_text(encoding="utf-8"))
             for node in source.body:
-                if isinstance(node, ast.FunctionDef) and node.name in {
-                    alias.name for alias in statement.names
-                }:
+                if isinstance(node, ast.FunctionDef) and node.name in {alias.name for alias in statement.names}:
                     summaries[node.name] = (ast.get_docstring(node) or "").splitlines()[0]
     return summaries
 
@@ -159,7 +156,8 @@ def train(arguments: Sequence[str]) -> None:
     """Train a model in a folder, or go on where the folder stands: jaxgen train MODEL [flags]."""
     if not arguments or arguments[0].startswith("-"):
         summaries = "\n".join(f"  {name:<22}{line}" for name, line in model_summaries().items())
-        text = f"usage: jaxgen train MODEL [flags]\n\nmodels:\n{summaries}\n\n'jaxgen train MODEL --help' explains every flag."
+        usage = "usage: jaxgen train MODEL [flags]\n\n'jaxgen train MODEL --help' explains every flag."
+        text = f"{usage}\n\nmodels:\n{summaries}"
         if arguments and arguments[0] in ("-h", "--help"):
             print(text)
             return
@@ -185,7 +183,6 @@ def train(arguments: Sequence[str]) -> None:
 
 
 def _train_arguments(name: str, arguments: Sequence[str]) -> Any:
-    import tyro
 
     from jaxgen import runs
     from jaxgen.training import Options

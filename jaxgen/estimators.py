@@ -21,9 +21,7 @@ from jaxgen.losses._checks import as_float, require_broadcastable, require_posit
 from jaxgen.losses.bounds import importance_weighted_bound
 
 
-def reparameterize(
-    key: Array, mean: Num[ArrayLike, "*shape"], logvar: Num[ArrayLike, "..."]
-) -> Float[Array, "*shape"]:
+def reparameterize(key: Array, mean: Num[ArrayLike, "*shape"], logvar: Num[ArrayLike, "..."]) -> Float[Array, "*shape"]:
     r"""A Gaussian sample through which gradients flow.
 
     .. math::
@@ -149,9 +147,7 @@ def gumbel_softmax(
     return relaxed.astype(dtype)
 
 
-def straight_through(
-    encodings: Num[ArrayLike, "*shape"], codes: Num[ArrayLike, "..."]
-) -> Float[Array, "*shape"]:
+def straight_through(encodings: Num[ArrayLike, "*shape"], codes: Num[ArrayLike, "..."]) -> Float[Array, "*shape"]:
     r"""The codes in the forward pass, exactly; the identity to the encodings in the backward pass.
 
     .. math::
@@ -186,9 +182,7 @@ def straight_through(
     return (lax.stop_gradient(codes) + (encodings - lax.stop_gradient(encodings))).astype(dtype)
 
 
-def rotation_trick(
-    encodings: Num[ArrayLike, "*shape dim"], codes: Num[ArrayLike, "..."]
-) -> Float[Array, "*shape dim"]:
+def rotation_trick(encodings: Num[ArrayLike, "*shape dim"], codes: Num[ArrayLike, "..."]) -> Float[Array, "*shape dim"]:
     r"""The codes in the forward pass; in the backward pass the rotation and scaling that take z to e.
 
     .. math::
@@ -441,9 +435,7 @@ def update_signal_moments(
     variance = jnp.mean(jnp.square(signals - mean))
     if axis_name is not None:
         variance = lax.pmean(variance, axis_name)
-    return SignalMoments(
-        decay * moments.mean + (1 - decay) * mean, decay * moments.variance + (1 - decay) * variance
-    )
+    return SignalMoments(decay * moments.mean + (1 - decay) * mean, decay * moments.variance + (1 - decay) * variance)
 
 
 def signal_scale(moments: SignalMoments) -> Float[Array, ""]:

@@ -69,10 +69,7 @@ def render_page(
     parts = [
         _header(title, subtitle, facts),
         _figure_table(figures),
-        *(
-            _section(name, list(group))
-            for name, group in groupby(pictures, key=lambda picture: picture.section)
-        ),
+        *(_section(name, list(group)) for name, group in groupby(pictures, key=lambda picture: picture.section)),
         _origin(command, details or {}),
     ]
     body = "\n".join(part for part in parts if part)
@@ -129,11 +126,7 @@ def _figure_table(figures: Sequence[FigureRow]) -> str:
 
 def _section(name: str, pictures: Sequence[Picture]) -> str:
     heading = f"<h2>{escape(name)}</h2>\n" if name else ""
-    return (
-        f"<section>\n{heading}<div class='grid'>\n"
-        + "\n".join(map(_picture, pictures))
-        + "\n</div>\n</section>"
-    )
+    return f"<section>\n{heading}<div class='grid'>\n" + "\n".join(map(_picture, pictures)) + "\n</div>\n</section>"
 
 
 def _picture(picture: Picture) -> str:

@@ -81,9 +81,7 @@ def _prepare(dataset: Dataset, config: Mapping[str, Any]):
     return make_prepare(scale=dataset.scale, binarize=options["binarize"], dequantize=options["dequantize"])
 
 
-def evaluate(
-    path: str | Path, *, which: str = "best", importance_samples: int | None = None
-) -> list[FigureRow]:
+def evaluate(path: str | Path, *, which: str = "best", importance_samples: int | None = None) -> list[FigureRow]:
     """Figures of a run on its test split, over all its replicas; written to ``evaluation.json``.
 
     Args:
@@ -229,9 +227,7 @@ def write(path: str | Path, *, index: int = 0, which: str = "best") -> Path:
         target = path / "report.html"
         target.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"the report in {path} cannot be written ({error.strerror}); free space there"
-        ) from error
+        raise UserError(f"the report in {path} cannot be written ({error.strerror}); free space there") from error
     return target
 
 
@@ -284,13 +280,7 @@ def _curves(history: list[dict[str, Any]], config: Mapping[str, Any]) -> _Drawn:
         last = name.rsplit("/", 1)[-1]
         if last.isdigit() or last in ("rate", "distortion"):
             continue
-        unit = (
-            "gradient norm"
-            if last == "grad_norm"
-            else "scale"
-            if last in ("scale", "kl_weight")
-            else _unit(name)
-        )
+        unit = "gradient norm" if last == "grad_norm" else "scale" if last in ("scale", "kl_weight") else _unit(name)
         groups.setdefault(unit or last, []).append(name)
     titles = {"nats": "Learning curves", "gradient norm": "Gradient norms"}
     for unit, names in sorted(groups.items(), key=lambda item: (item[0] != "nats", item[0])):
@@ -327,6 +317,7 @@ def _pictures(shown: _Shown) -> _Drawn:
 
 def _latent_pictures(shown: _Shown) -> _Drawn:
     model = shown.run.model
+    assert model.encode is not None
     codes = shown.apply(model.encode, shown.x)
     if np.issubdtype(codes.dtype, np.integer):
         num_codes = shown.run.config["arguments"]["num_codes"]
@@ -342,9 +333,7 @@ def _latent_pictures(shown: _Shown) -> _Drawn:
     if model.latents is None:
         return
     caption = (
-        "The encoder's mean of test examples"
-        + ("" if model.latents <= 2 else ", on two principal components")
-        + "."
+        "The encoder's mean of test examples" + ("" if model.latents <= 2 else ", on two principal components") + "."
     )
     yield "latents", "Latents", caption, "Latents", plots.embedding(codes, shown.labels)
     if not (model.decode and shown.drawable):
@@ -360,9 +349,7 @@ def _latent_pictures(shown: _Shown) -> _Drawn:
         axis = np.linspace(-2.5, 2.5, 15)
         grid = np.stack(np.meshgrid(axis, axis), axis=-1)
         images = shown.apply(model.decode, grid.reshape(-1, 2).astype(np.float32))
-        caption = (
-            "The decoder's mean over the plane of two latents, in units of the prior's standard deviation."
-        )
+        caption = "The decoder's mean over the plane of two latents, in units of the prior's standard deviation."
         yield (
             "carpet",
             "Carpet",

@@ -177,10 +177,7 @@ def describe(
         "versions": {
             "jaxgen": jaxgen.__version__,
             "python": platform.python_version(),
-            **{
-                p: importlib.metadata.version(p)
-                for p in ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
-            },
+            **{p: importlib.metadata.version(p) for p in ("jax", "flax", "optax", "orbax-checkpoint", "numpy")},
         },
         "revision": revision(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -222,9 +219,7 @@ def claim(path: Path, config: Mapping[str, Any]) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(
-                f"another process is training in {path}; give another --workdir or wait"
-            ) from error
+            raise UserError(f"another process is training in {path}; give another --workdir or wait") from error
         if (path / "config.json").exists():
             _compare(path, read_config(path), config)
         elif any(p.name != ".lock" for p in path.iterdir()):
@@ -262,9 +257,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return _no_run(path)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path / 'config.json'} cannot be read ({error}); the run cannot be opened"
-        ) from error
+        raise UserError(f"{path / 'config.json'} cannot be read ({error}); the run cannot be opened") from error
 
 
 def _no_run(path: Path) -> Any:
@@ -278,9 +271,7 @@ def write_json(path: Path, content: Any) -> None:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         os.replace(partial, path)
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); free space or give another folder"
-        ) from error
+        raise UserError(f"{path} cannot be written ({error.strerror}); free space or give another folder") from error
 
 
 @contextlib.contextmanager
@@ -333,21 +324,19 @@ def open_run(
     if restored is None:
         raise UserError(f"{path} holds no checkpoint yet; train it first")
     own = replica(restored.state, index, replicas=replicas)
-    return Run(
-        path, config, model, own["params"], own["statistics"], restored.step, which if step else "last"
-    )
+    return Run(path, config, model, own["params"], own["statistics"], restored.step, which if step else "last")
 
 
 def compilation_cache() -> None:
     """Turns on JAX's persistent compilation cache in the user's cache folder, unless one is set already."""
-    if jax.config.jax_compilation_cache_dir is not None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
     try:
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         folder = Path(base) / "jaxgen" / "xla"
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:
-        warnings.warn(f"no compilation cache ({error}); every start compiles anew")
+        warnings.warn(f"no compilation cache ({error}); every start compiles anew", stacklevel=2)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

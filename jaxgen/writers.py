@@ -84,9 +84,7 @@ class JsonlWriter:
             self._file = self._path.open("ab", buffering=0)
             whole = _ends_in_newline(self._path)
         except OSError as error:
-            raise UserError(
-                f"cannot write metrics to {path}: {error.strerror}; choose another folder"
-            ) from error
+            raise UserError(f"cannot write metrics to {path}: {error.strerror}; choose another folder") from error
         if not whole:
             self._append(b"\n")
 
@@ -104,9 +102,7 @@ class JsonlWriter:
         }
         for name, value in values.items():
             if name in RESERVED:
-                raise ValueError(
-                    f"a value must not be named {name!r}, which every line has; choose another name"
-                )
+                raise ValueError(f"a value must not be named {name!r}, which every line has; choose another name")
             point[name] = _strict(_plain(name, value))
         self._append(json.dumps(point, allow_nan=False).encode() + b"\n")
 
@@ -119,9 +115,7 @@ class JsonlWriter:
             while line:
                 line = line[self._file.write(line) :]
         except OSError as error:
-            raise UserError(
-                f"cannot write metrics to {self._path}: {error.strerror}; make room and resume"
-            ) from error
+            raise UserError(f"cannot write metrics to {self._path}: {error.strerror}; make room and resume") from error
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -280,9 +274,7 @@ def _plain(name: str, value: Any) -> float | list[float]:
     """Python floats from whatever is a number, or a list of numbers."""
     array = np.asarray(value, np.float64)
     if array.ndim > 1:
-        raise ValueError(
-            f"{name!r} must be a number or a list with one number a replica, got shape {array.shape}"
-        )
+        raise ValueError(f"{name!r} must be a number or a list with one number a replica, got shape {array.shape}")
     return array.tolist()
 
 

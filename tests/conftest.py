@@ -8,7 +8,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 from jaxtyping import install_import_hook
 
-install_import_hook("jaxgen", "beartype.beartype").install()
+install_import_hook("jaxgen", "beartype.beartype")
 
 import jax
 import pytest

@@ -96,9 +96,7 @@ def gan(
         }
         return discriminator_loss_fn(real_logits, fake_logits).mean(), Aux(terms, statistics)
 
-    def generator_loss(
-        params: Params, statistics: PyTree, batch: Batch, key: Array, train: bool
-    ) -> tuple[Array, Aux]:
+    def generator_loss(params: Params, statistics: PyTree, batch: Batch, key: Array, train: bool) -> tuple[Array, Aux]:
         return generator_loss_fn(decide(params, fake(params, batch, key))).mean(), Aux({}, statistics)
 
     def evaluate(params: Params, statistics: PyTree, batch: Batch, key: Array) -> dict[str, Array]:

@@ -109,14 +109,10 @@ def _gaussian(shape: tuple[int, ...], scale: ScaleName, fixed_scale: float) -> L
 
     return Likelihood(
         init=init,
-        nll=lambda params, statistics, mean, targets: gaussian_nll(
-            mean, targets, scale=sigma(params, statistics)
-        ),
+        nll=lambda params, statistics, mean, targets: gaussian_nll(mean, targets, scale=sigma(params, statistics)),
         mean=lambda outputs: outputs,
         observe=observe if scale == "optimal" else _unchanged,
-        terms=lambda params, statistics: (
-            {} if scale == "fixed" else {"scale": jnp.mean(sigma(params, statistics))}
-        ),
+        terms=lambda params, statistics: {} if scale == "fixed" else {"scale": jnp.mean(sigma(params, statistics))},
         domain="real",
     )
 

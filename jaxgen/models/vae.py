@@ -22,9 +22,7 @@ from jaxgen.model import Aux, Batch, Model, Params, device_axis, example_keys
 from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
 from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
 
-_ACTIVE = (
-    0.01  # variance of the posterior mean over the data above which a latent is active (Burda et al., 2016)
-)
+_ACTIVE = 0.01  # variance of the posterior mean over the data above which a latent is active (Burda et al., 2016)
 _LOGVAR_BOUND = 14.0
 
 
@@ -168,7 +166,7 @@ def vae(
             )
         return values
 
-    def summarize(means: dict[str, np.ndarray]) -> dict[str, Any]:
+    def summarize(means: dict[str, Any]) -> dict[str, Any]:
         variance = means["mean_2"] - np.square(means["mean_1"])
         kept = {name: value for name, value in means.items() if name not in ("mean_1", "mean_2")}
         return {
@@ -209,9 +207,7 @@ def _check(*, latents: int, beta: float, kl_warmup: int, free_nats: float, sampl
     if latents < 1 or samples < 1:
         raise ValueError(f"latents and samples must be at least 1, got {latents} and {samples}")
     if beta < 0 or kl_warmup < 0 or free_nats < 0:
-        raise ValueError(
-            f"beta, kl_warmup and free_nats must not be negative, got {beta}, {kl_warmup}, {free_nats}"
-        )
+        raise ValueError(f"beta, kl_warmup and free_nats must not be negative, got {beta}, {kl_warmup}, {free_nats}")
     if bound not in ("elbo", "iwae"):
         raise ValueError(f"bound must be elbo or iwae, got {bound!r}")
     if bound == "iwae" and (beta != 1 or kl_warmup or free_nats):

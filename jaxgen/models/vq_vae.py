@@ -76,12 +76,8 @@ def vq_vae(
         )
     if not hidden:
         raise ValueError("hidden must name the channels of at least one stage, got ()")
-    encoder = nn.Sequential(
-        [grid_encoder(network, hidden, shape, activation=activation), nn.Conv(code_dim, (1, 1))]
-    )
-    decoder = nn.Sequential(
-        [nn.Conv(hidden[-1], (3, 3)), grid_decoder(network, hidden, shape, activation=activation)]
-    )
+    encoder = nn.Sequential([grid_encoder(network, hidden, shape, activation=activation), nn.Conv(code_dim, (1, 1))])
+    decoder = nn.Sequential([nn.Conv(hidden[-1], (3, 3)), grid_decoder(network, hidden, shape, activation=activation)])
     observed = make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale)
     grid = tuple(-(-size // 2 ** len(hidden)) for size in shape[:2])
 
@@ -102,9 +98,7 @@ def vq_vae(
     def outputs_of(params: Params, codes: Array) -> Array:
         return jnp.asarray(decoder.apply(params["vq_vae"]["decoder"], codes))
 
-    def quantize(
-        params: Params, codebook: Array, x: ArrayLike
-    ) -> tuple[Array, Int[Array, "batch h w"], Array]:
+    def quantize(params: Params, codebook: Array, x: ArrayLike) -> tuple[Array, Int[Array, "batch h w"], Array]:
         encodings = jnp.asarray(encoder.apply(params["vq_vae"]["encoder"], x))
         index = nearest_code(encodings, codebook)
         return encodings, index, lookup(codebook, index)
@@ -150,7 +144,7 @@ def vq_vae(
             "code_frequency": frequency,
         }
 
-    def summarize(means: dict[str, np.ndarray]) -> dict[str, Any]:
+    def summarize(means: dict[str, Any]) -> dict[str, Any]:
         frequency = means["code_frequency"]
         rate = grid[0] * grid[1] * kl_one_hot_uniform(num_codes)
         return {

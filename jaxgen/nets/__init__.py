@@ -26,9 +26,7 @@ def _blocks(network: str, hidden: Sequence[int], shape: Sequence[int], activatio
     if network == "mlp":
         return 0
     if not hidden:
-        raise ValueError(
-            f"hidden must name the channels of at least one stage for network {network!r}, got ()"
-        )
+        raise ValueError(f"hidden must name the channels of at least one stage for network {network!r}, got ()")
     if len(shape) != 3:
         raise ValueError(
             f"network {network!r} needs images [height, width, channels], got examples of shape "
@@ -70,16 +68,12 @@ def vector_decoder(
     return ConvVectorDecoder(hidden, shape, blocks, activation)
 
 
-def grid_encoder(
-    network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation
-) -> nn.Module:
+def grid_encoder(network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation) -> nn.Module:
     """A network from images to feature maps, halved once for each entry of ``hidden``."""
     return ConvEncoder(hidden, _blocks(network, hidden, shape, activation), activation)
 
 
-def grid_decoder(
-    network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation
-) -> nn.Module:
+def grid_decoder(network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation) -> nn.Module:
     """A network from feature maps back to images of ``shape``."""
     return ConvDecoder(hidden, shape, _blocks(network, hidden, shape, activation), activation)
 

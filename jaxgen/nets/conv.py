@@ -26,9 +26,7 @@ class ConvEncoder(nn.Module):
     activation: str = "relu"
 
     @nn.compact
-    def __call__(
-        self, images: Float[ArrayLike, "batch height width channels"]
-    ) -> Float[Array, "batch h w features"]:
+    def __call__(self, images: Float[ArrayLike, "batch height width channels"]) -> Float[Array, "batch h w features"]:
         x = jnp.asarray(images)
         for width in self.channels:
             x = nn.Conv(width, (4, 4), strides=(2, 2))(x)
@@ -54,9 +52,7 @@ class ConvDecoder(nn.Module):
     activation: str = "relu"
 
     @nn.compact
-    def __call__(
-        self, maps: Float[ArrayLike, "batch h w features"]
-    ) -> Float[Array, "batch height width channels"]:
+    def __call__(self, maps: Float[ArrayLike, "batch h w features"]) -> Float[Array, "batch height width channels"]:
         height, width, outputs = self.shape
         x = jnp.asarray(maps)
         for stage in range(len(self.channels) - 1, -1, -1):

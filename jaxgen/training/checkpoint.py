@@ -117,7 +117,7 @@ class Checkpoints:
             except Exception as error:  # orbax raises whatever its storage raised
                 reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 warnings.warn(
-                    f"the checkpoint of step {candidate} is damaged ({reason}); trying the one before"
+                    f"the checkpoint of step {candidate} is damaged ({reason}); trying the one before", stacklevel=2
                 )
                 self._set_aside(candidate)
                 continue
@@ -136,10 +136,10 @@ class Checkpoints:
         items = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
         )
-        flat = {name: np.asarray(leaf) for name, leaf in items.state.items()}
-        if _digest(flat) != items.record["digest"]:
+        flat = {name: np.asarray(leaf) for name, leaf in items["state"].items()}
+        if _digest(flat) != items["record"]["digest"]:
             raise ValueError("its content does not match its digest")
-        return flat, items.record
+        return flat, items["record"]
 
     def best(self) -> int | None:
         """The step with the smallest objective among those kept; ``None`` where nothing was evaluated."""

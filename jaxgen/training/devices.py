@@ -20,7 +20,7 @@ from jaxgen.model import AXIS
 class Devices(NamedTuple):
     """The local devices of a run and the number of replicas trained side by side on each."""
 
-    local: Sequence[jax.Device]
+    local: Sequence[Any]
     replicas: int = 1
 
     @property

@@ -14,7 +14,6 @@ from jaxgen.data import Dataset
 from jaxgen.metrics import mode_counts, mode_coverage, reverse_kl
 from jaxgen.model import Model, example_keys
 from jaxgen.training.devices import Devices, first, parallel, share, split, sum_over_devices
-from jaxgen.training.feed import num_bytes
 from jaxgen.training.state import replica
 from jaxgen.training.step import Prepare
 
@@ -81,9 +80,7 @@ def _make_sums(model: Model, prepare: Prepare):
             index = inputs.pop("index", None)
             raw = inputs if index is None else {name: a[index] for name, a in data.items()} | inputs
             prepare_key, key = jax.random.split(jax.random.key(_KEY))
-            values = model.evaluate(
-                params, statistics, prepare(example_keys(prepare_key, position), raw), key
-            )
+            values = model.evaluate(params, statistics, prepare(example_keys(prepare_key, position), raw), key)
 
             def total(value: Array) -> Array:
                 seen = weight.reshape(-1, *(1,) * (value.ndim - 1))

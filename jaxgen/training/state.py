@@ -33,9 +33,7 @@ def create(model: Model, optimizers: Mapping[str, Any], batch: Batch, *, seed: i
     key, init_key = jax.random.split(jax.random.key(seed))
     params, statistics = jax.jit(model.init)(init_key, batch)
     check_players(model, params=params, optimizers=optimizers)
-    opt_state = jax.jit(lambda p: {player: optimizers[player].init(p[player]) for player in optimizers})(
-        params
-    )
+    opt_state = jax.jit(lambda p: {player: optimizers[player].init(p[player]) for player in optimizers})(params)
     return State(jnp.zeros((), jnp.int32), jax.random.key_data(key), params, statistics, opt_state)
 
 

@@ -95,9 +95,7 @@ def make_rounds(model: Model, optimizers: Mapping[str, Any], prepare: Prepare) -
         # Jitted so that its shapes and its operations come out of one trace.
         @jax.jit
         def play(state: State, data: Mapping[str, Array], position: Array, inputs: Mapping[str, Array]):
-            return play_round(
-                model, optimizers, prepare, state, {**gather(data, inputs), "position": position}
-            )
+            return play_round(model, optimizers, prepare, state, {**gather(data, inputs), "position": position})
 
         length = next(iter(feed.values())).shape[0]
         shapes = jax.eval_shape(play, state, data, position, jax.tree.map(lambda a: a[0], feed))[1]
