@@ -18,9 +18,7 @@ def test_equals_scikit_learn(x64, bandwidth, d):
     generator = np.random.default_rng(d)
     samples, points = generator.normal(size=(90, d)), generator.normal(size=(300, d)) + 0.5
     expected = KernelDensity(bandwidth=bandwidth).fit(samples).score_samples(points)
-    np.testing.assert_allclose(
-        parzen_log_likelihood(samples, points, bandwidth=bandwidth), expected, rtol=1e-9
-    )
+    np.testing.assert_allclose(parzen_log_likelihood(samples, points, bandwidth=bandwidth), expected, rtol=1e-9)
 
 
 def test_one_sample_is_one_gaussian(x64):
@@ -39,12 +37,17 @@ def test_integrates_to_one(x64):
 
 def test_float32_far_from_the_origin_loses_no_digits():
     generator = np.random.default_rng(1)
-    samples, points = generator.integers(-8, 8, size=(2, 20, 3)) / 8.0
+    samples, points = generator.integers(-8, 8, size=(2, 20, 6)) / 8.0
     near = parzen_log_likelihood(samples.astype(np.float32), points.astype(np.float32), bandwidth=0.2)
-    far = parzen_log_likelihood(
-        (samples + 4096).astype(np.float32), (points + 4096).astype(np.float32), bandwidth=0.2
-    )
+    far = parzen_log_likelihood((samples + 4096).astype(np.float32), (points + 4096).astype(np.float32), bandwidth=0.2)
     np.testing.assert_allclose(far, near, atol=0.05)
+
+
+def test_float32_resolves_a_narrow_window_in_few_dimensions():
+    samples, points = np.random.default_rng(3).normal(size=(2, 50, 2)).astype(np.float32)
+    expected = KernelDensity(bandwidth=1e-3).fit(samples).score_samples(points)
+    actual = parzen_log_likelihood(samples, points, bandwidth=1e-3)
+    np.testing.assert_allclose(actual, expected, rtol=5e-6)
 
 
 @pytest.mark.parametrize("bandwidth", [1e-3, 1e3])

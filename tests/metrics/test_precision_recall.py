@@ -54,7 +54,7 @@ def test_a_narrow_generator_is_precise_with_little_recall():
 
 
 def test_float32_far_from_the_origin_gives_the_same_shares():
-    real, fake = np.random.default_rng(2).integers(-64, 64, size=(2, 60, 3)) / 64.0
+    real, fake = np.random.default_rng(2).integers(-64, 64, size=(2, 60, 6)) / 64.0
     near = precision_recall(real.astype(np.float32), fake.astype(np.float32))
     far = precision_recall((real + 8192).astype(np.float32), (fake + 8192).astype(np.float32))
     np.testing.assert_allclose(far, near, atol=0.02)
