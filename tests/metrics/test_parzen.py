@@ -52,7 +52,8 @@ def test_float32_resolves_a_narrow_window_in_few_dimensions():
 
 @pytest.mark.parametrize("bandwidth", [1e-3, 1e3])
 def test_extremes_are_finite_in_value_and_gradient(bandwidth):
-    samples, points = jnp.zeros((3, 2)), jnp.array([[0.0, 0.0], [100.0, -100.0]])
+    samples = jnp.asarray(np.random.default_rng(4).normal(size=(50, 6)), jnp.float32)
+    points = jnp.array([[0.0] * 6, [100.0, -100.0, 77.7, 1e4, 3.3, 0.1]])
     total = jax.value_and_grad(lambda x: parzen_log_likelihood(samples, x, bandwidth=bandwidth).sum())
     value, gradient = total(points)
     assert np.isfinite(value)
