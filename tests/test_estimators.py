@@ -50,7 +50,7 @@ def exact_gradient(value_of_state, num_samples=1):
         probs = jnp.exp(log_q(phi, states).sum(axis=1))
         return jnp.sum(probs * jax.vmap(lambda s: value_of_state(phi, theta, s))(states))
 
-    return jax.grad(expectation, argnums=(0, 1))(PHI, THETA)
+    return jax.jit(jax.grad(expectation, argnums=(0, 1)))(PHI, THETA)
 
 
 def expected_estimate(surrogate, num_samples=1):
@@ -62,7 +62,7 @@ def expected_estimate(surrogate, num_samples=1):
     def weighted(phi, theta):
         return jnp.sum(probs * jax.vmap(lambda s: surrogate(phi, theta, s))(jnp.asarray(states)))
 
-    return jax.grad(weighted, argnums=(0, 1))(PHI, THETA)
+    return jax.jit(jax.grad(weighted, argnums=(0, 1)))(PHI, THETA)
 
 
 def assert_equal_gradients(estimate, exact):
@@ -96,12 +96,8 @@ def test_vimco_is_unbiased_for_the_importance_weighted_bound(x64, num_samples):
     def log_weights(phi, theta, s):
         return reward(theta, s) - log_q(phi, s)
 
-    estimate = expected_estimate(
-        lambda phi, theta, s: vimco(log_q(phi, s), log_weights(phi, theta, s)), num_samples
-    )
-    exact = exact_gradient(
-        lambda phi, theta, s: importance_weighted_bound(log_weights(phi, theta, s)), num_samples
-    )
+    estimate = expected_estimate(lambda phi, theta, s: vimco(log_q(phi, s), log_weights(phi, theta, s)), num_samples)
+    exact = exact_gradient(lambda phi, theta, s: importance_weighted_bound(log_weights(phi, theta, s)), num_samples)
     assert_equal_gradients(estimate, exact)
 
 
@@ -175,7 +171,7 @@ def test_gumbel_softmax_loses_bias_and_gains_variance_as_the_temperature_falls(x
         return (y[0] - 0.3) ** 2 + 2 * y[0] * y[1] ** 2
 
     states = jnp.array(list(itertools.product([0.0, 1.0], repeat=2)))
-    exact = jax.grad(lambda p: jnp.sum(jnp.exp(log_q(p, states)) * jax.vmap(score)(states)))(phi)
+    exact = jax.jit(jax.grad(lambda p: jnp.sum(jnp.exp(log_q(p, states)) * jax.vmap(score)(states))))(phi)
     keys = jax.random.split(jax.random.key(0), 100_000)
 
     @jax.jit
@@ -231,9 +227,7 @@ def test_relaxed_sample_follows_its_argmax_and_hardens():
 
 def test_relaxed_log_odds_have_the_temperature_in_them(x64):
     # log y₁/y₀ = (η + logistic noise)/τ: its mean and variance are η/τ and π²/(3τ²).
-    y = gumbel_softmax(
-        jax.random.key(5), jnp.broadcast_to(jnp.array([0.0, 0.8]), (50_000, 2)), temperature=2.0
-    )
+    y = gumbel_softmax(jax.random.key(5), jnp.broadcast_to(jnp.array([0.0, 0.8]), (50_000, 2)), temperature=2.0)
     odds = jnp.log(y[:, 1] / y[:, 0])
     statistic = scipy.stats.kstest(np.asarray(odds * 2.0), scipy.stats.logistic(0.8).cdf)
     assert statistic.pvalue > 1e-3
@@ -249,7 +243,7 @@ def test_gumbel_softmax_is_finite_at_extremes(temperature, hard):
         draw = jax.vmap(lambda k: gumbel_softmax(k, e, temperature=temperature, hard=hard))(keys)
         return (draw * jnp.arange(3.0)).sum()
 
-    value, gradient = jax.value_and_grad(total)(logits)
+    value, gradient = jax.jit(jax.value_and_grad(total))(logits)
     assert np.isfinite(value)
     assert np.all(np.isfinite(gradient))
 
@@ -263,9 +257,7 @@ def test_noise_is_finite_in_millions_of_draws():
 def test_reparameterized_sample_is_the_affine_image_of_its_noise(x64):
     key, mean, logvar = jax.random.key(0), RNG.normal(size=(2, 3)), RNG.normal(size=(2, 3))
     noise = reparameterize(key, np.zeros((2, 3)), np.zeros((2, 3)))
-    np.testing.assert_allclose(
-        reparameterize(key, mean, logvar), mean + np.exp(logvar / 2) * noise, rtol=1e-12
-    )
+    np.testing.assert_allclose(reparameterize(key, mean, logvar), mean + np.exp(logvar / 2) * noise, rtol=1e-12)
     check_grads(lambda m, v: reparameterize(key, m, v), (mean, logvar), order=1, modes=["rev"])
     many = reparameterize(key, np.full(20_000, 1.5), np.full(20_000, 2.0))
     assert scipy.stats.kstest(np.asarray(many), scipy.stats.norm(1.5, np.e).cdf).pvalue > 1e-3
@@ -273,9 +265,7 @@ def test_reparameterized_sample_is_the_affine_image_of_its_noise(x64):
 
 @pytest.mark.parametrize("logvar", [-60.0, 20.0])
 def test_reparameterize_is_finite_at_extremes(logvar):
-    gradient = jax.grad(lambda v: reparameterize(jax.random.key(0), jnp.full(9, 1e4), v).sum())(
-        jnp.full(9, logvar)
-    )
+    gradient = jax.grad(lambda v: reparameterize(jax.random.key(0), jnp.full(9, 1e4), v).sum())(jnp.full(9, logvar))
     assert np.all(np.isfinite(gradient))
 
 
@@ -291,7 +281,7 @@ def test_straight_through_has_the_exact_value_and_the_identity_as_gradient():
 def test_rotation_trick_turns_the_encoding_into_the_code_and_nothing_else(x64):
     z, e = RNG.normal(size=(2, 5))
     np.testing.assert_array_equal(rotation_trick(z, e), e)
-    jacobian = jax.jacobian(rotation_trick)(z, e)
+    jacobian = jax.jit(jax.jacobian(rotation_trick))(z, e)
     ratio = np.linalg.norm(e) / np.linalg.norm(z)
     rotation = jacobian / ratio
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(5), atol=1e-12)
@@ -312,13 +302,11 @@ def test_rotation_trick_gives_the_codes_no_gradient_and_batches(x64):
         np.testing.assert_allclose(to_z[row], jacobian.T @ weights[row], rtol=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("z", "e"), [([0.0, 0.0], [1.0, 0.0]), ([1.0, 2.0], [0.0, 0.0]), ([1.0, 2.0], [-2.0, -4.0])]
-)
+@pytest.mark.parametrize(("z", "e"), [([0.0, 0.0], [1.0, 0.0]), ([1.0, 2.0], [0.0, 0.0]), ([1.0, 2.0], [-2.0, -4.0])])
 def test_where_no_rotation_is_defined_the_gradient_is_straight_through(z, e):
     z, e = jnp.array(z), jnp.array(e)
     np.testing.assert_array_equal(rotation_trick(z, e), e)
-    np.testing.assert_array_equal(jax.jacobian(rotation_trick)(z, e), np.eye(2))
+    np.testing.assert_array_equal(jax.jit(jax.jacobian(rotation_trick))(z, e), np.eye(2))
 
 
 def test_signal_moments_average_batches_and_never_amplify(x64):

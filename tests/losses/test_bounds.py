@@ -26,9 +26,7 @@ def test_elbo_with_the_exact_posterior_is_the_evidence(x64):
     mean, logvar = x / 2, np.full_like(x, np.log(0.5))
     expected_nll = gaussian_nll(mean, x) + 0.5 * np.exp(logvar).sum(axis=1)
     evidence = -scipy.stats.norm.logpdf(x[:, 0], 0, np.sqrt(2))
-    np.testing.assert_allclose(
-        negative_elbo(expected_nll, kl_diagonal_gaussian(mean, logvar)), evidence, rtol=1e-10
-    )
+    np.testing.assert_allclose(negative_elbo(expected_nll, kl_diagonal_gaussian(mean, logvar)), evidence, rtol=1e-10)
 
 
 def test_beta_weighs_the_divergence_alone(x64):

@@ -29,9 +29,7 @@ def test_kl_to_the_standard_normal_is_the_integral(x64):
 
     def integral(m, lv):
         q, p = scipy.stats.norm(m, np.exp(lv / 2)), scipy.stats.norm(0, 1)
-        return scipy.integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), -15, 15, epsabs=1e-11)[
-            0
-        ]
+        return scipy.integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), -15, 15, epsabs=1e-11)[0]
 
     expected = [integral(m, lv) for m, lv in zip(mean[0], logvar[0])]
     np.testing.assert_allclose(kl_diagonal_gaussian_per_dimension(mean, logvar)[0], expected, atol=1e-9)
@@ -49,9 +47,7 @@ def test_kl_between_gaussians_is_that_of_numpyro(x64):
 def test_kl_of_one_scale_counts_every_dimension(x64):
     mean, scale = RNG.normal(size=(4, 2, 3)), RNG.uniform(0.1, 3, 4)
     logvar = np.broadcast_to(2 * np.log(scale)[:, None, None], mean.shape)
-    np.testing.assert_allclose(
-        kl_isotropic_gaussian(mean, scale), kl_diagonal_gaussian(mean, logvar), rtol=1e-12
-    )
+    np.testing.assert_allclose(kl_isotropic_gaussian(mean, scale), kl_diagonal_gaussian(mean, logvar), rtol=1e-12)
     # 50 dimensions at σ = 1/e: (50/2)(e⁻² − 1) + 50.
     np.testing.assert_allclose(
         kl_isotropic_gaussian(np.zeros((1, 50)), np.exp(-1.0)), 25 * (np.exp(-2) - 1) + 50, rtol=1e-12
@@ -109,9 +105,7 @@ def mmd_by_loops(x, y, kernel, bandwidth, unbiased):
         return np.exp(-r2 / (2 * bandwidth**2)) if kernel == "rbf" else 1 / (1 + r2 / (2 * bandwidth**2))
 
     def mean(a, b, same):
-        values = [
-            k(p, q) for i, p in enumerate(a) for j, q in enumerate(b) if not (same and unbiased and i == j)
-        ]
+        values = [k(p, q) for i, p in enumerate(a) for j, q in enumerate(b) if not (same and unbiased and i == j)]
         return np.mean(values)
 
     return mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False)

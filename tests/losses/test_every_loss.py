@@ -120,24 +120,23 @@ def test_no_public_loss_is_missing_here():
 def test_gradients_in_float64(x64, name):
     case = CASES[name]
     floats, integers = arguments(case)
-    check_grads(lambda *a: case.function(*a, *integers), floats, order=1, modes=["fwd", "rev"])
+    check_grads(jax.jit(lambda *a: case.function(*a, *integers)), floats, order=1, modes=["rev"])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_float64_stays_and_half_precision_is_summed_in_float32(name):
     case = CASES[name]
+    function = jax.jit(case.function)
     with jax.enable_x64(True):
         floats, integers = arguments(case)
-        assert case.function(*floats, *integers).dtype == jnp.float64
+        assert jax.eval_shape(function, *floats, *integers).dtype == jnp.float64
     floats, integers = arguments(case, jnp.bfloat16)
-    result = case.function(*floats, *integers)
+    result = function(*floats, *integers)
     keeps_its_type = name == "prox_group_lasso"
     assert result.dtype == (jnp.bfloat16 if keeps_its_type else jnp.float32)
-    wide = case.function(*[f.astype(np.float32) for f in floats], *integers)
+    wide = function(*[f.astype(np.float32) for f in floats], *integers)
     # The functions of this table that exponentiate or wrap an argument themselves do so in bfloat16.
-    coarse = (
-        keeps_its_type or "," in name or name in ("kl_isotropic_gaussian", "gradient_penalty", "r1_penalty")
-    )
+    coarse = keeps_its_type or "," in name or name in ("kl_isotropic_gaussian", "gradient_penalty", "r1_penalty")
     np.testing.assert_allclose(result, wide, rtol=0.05 if coarse else 1e-5, atol=1e-2 if coarse else 1e-5)
 
 
@@ -163,9 +162,7 @@ def test_float32_is_finite_at_extreme_inputs(name):
         # The slope in σ itself is r²/σ³, which float32 holds down to about σ = e⁻²⁰.
         ranges = ((-1e4, 1e4), (-1e4, 1e4), (-20, 10))
     _, integers = arguments(case)
-    total = jax.jit(
-        jax.value_and_grad(lambda *a: case.function(*a, *integers).sum(), tuple(range(len(case.floats))))
-    )
+    total = jax.jit(jax.value_and_grad(lambda *a: case.function(*a, *integers).sum(), tuple(range(len(case.floats)))))
     for corner in range(2 ** len(case.floats)):
         floats = []
         for position, (shape, ends) in enumerate(zip(case.floats, ranges)):

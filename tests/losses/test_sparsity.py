@@ -28,9 +28,7 @@ def test_prox_minimizes_penalty_plus_half_the_squared_distance(x64):
         w = flat.reshape(3, 4)
         return 0.5 * ((w - weights) ** 2).sum() + threshold * np.linalg.norm(w, axis=1).sum()
 
-    best = scipy.optimize.minimize(
-        objective, weights.ravel(), method="Powell", options={"xtol": 1e-10, "ftol": 1e-14}
-    )
+    best = scipy.optimize.minimize(objective, weights.ravel(), method="Powell", options={"xtol": 1e-10, "ftol": 1e-14})
     np.testing.assert_allclose(step.ravel(), best.x, atol=1e-5)
     assert objective(np.asarray(step).ravel()) <= best.fun + 1e-12
 
@@ -61,9 +59,7 @@ def test_prox_is_firmly_non_expansive(seed, threshold):
 
 def test_gradients_at_a_zero_group_are_zero_and_not_nan():
     weights = jnp.array([[0.0, 0.0], [3.0, 4.0]])
-    np.testing.assert_allclose(
-        jax.grad(lambda w: group_lasso(w, axis=1))(weights), [[0, 0], [0.6, 0.8]], rtol=1e-6
-    )
+    np.testing.assert_allclose(jax.grad(lambda w: group_lasso(w, axis=1))(weights), [[0, 0], [0.6, 0.8]], rtol=1e-6)
     gradient = jax.grad(lambda w: prox_group_lasso(w, 0.1, axis=1).sum())(weights)
     assert np.all(np.isfinite(gradient))
 
