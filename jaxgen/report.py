@@ -206,20 +206,18 @@ def write(path: str | Path, *, index: int = 0, which: str = "best") -> Path:
     path = Path(path)
     shown = _show(path, index=index, which=which)
     config, history = shown.run.config, read_jsonl(path / "metrics.jsonl")
+    evaluated = [point for point in history if point["kind"] == "evaluate"]
+    figures = {k: v for k, v in (evaluated[-1] if evaluated else {}).items() if k not in ("step", "kind", "time")}
     pictures = []
     try:
-        for name, title, caption, section, figure in [*_curves(history, config), *_pictures(shown)]:
+        for name, title, caption, section, figure in [*_curves(history), *_pictures(shown, figures)]:
             png = plots.save(figure, path / "plots" / f"{name}.png")
             pictures.append(Picture(title, caption, png, f"{title}: {caption}", section))
-        evaluated = [point for point in history if point["kind"] == "evaluate"]
-        figures = evaluated[-1] if evaluated else {}
         page = render_page(
             title=f"{config['model']} on {Path(config['data']['name']).name}",
             subtitle=_subtitle(shown, index),
             facts=_facts(shown, history),
-            figures=figure_rows(
-                {k: v for k, v in figures.items() if k not in ("step", "kind", "time")}, config["arguments"]
-            ),
+            figures=figure_rows(figures, config["arguments"]),
             pictures=pictures,
             command=config["command"],
             details=_details(config),
@@ -268,34 +266,33 @@ def _details(config: Mapping[str, Any]) -> dict[str, str]:
 _Drawn = Iterator[tuple[str, str, str, str, Figure]]
 
 
-def _unit(name: str) -> str:
-    return MEANINGS.get(name.rsplit("/", 1)[-1], ("nats", ""))[0]
+#: Terms that share a picture, in the order of the page: title, unit, names (the last part of a logged name).
+_CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("Losses and their terms", "nats", ("loss", "nll", "kl")),
+    ("Bounds on log p(x)", "nats", ("elbo", "log_px")),
+    ("The discriminator's accuracy", "share", ("accuracy_real", "accuracy_fake")),
+    ("Value of the game", "nats", ("value",)),
+    ("Modes found", "modes", ("modes",)),
+    ("High-quality share", "share", ("high_quality",)),
+    ("Squared errors", "summed over an example", ("squared_error", "commitment")),
+    ("Codes in use", "codes", ("perplexity",)),
+    ("Scale of the likelihood", "standard deviation", ("scale",)),
+    ("Weight of the KL term", "", ("kl_weight",)),
+    ("Gradient norms", "", ("grad_norm",)),
+)
 
 
-def _curves(history: list[dict[str, Any]], config: Mapping[str, Any]) -> _Drawn:
-    """One picture for each unit that a logged term has."""
-    seen = {name for point in history for name in point} - {"step", "kind", "time"}
-    groups: dict[str, list[str]] = {}
-    for name in sorted(seen):
-        last = name.rsplit("/", 1)[-1]
-        if last.isdigit() or last in ("rate", "distortion"):
-            continue
-        unit = "gradient norm" if last == "grad_norm" else "scale" if last in ("scale", "kl_weight") else _unit(name)
-        groups.setdefault(unit or last, []).append(name)
-    titles = {"nats": "Learning curves", "gradient norm": "Gradient norms"}
-    for unit, names in sorted(groups.items(), key=lambda item: (item[0] != "nats", item[0])):
-        caption = f"{', '.join(names)} over training; dots are evaluations on the test split."
-        figure = plots.curves(history, names=names, ylabel=unit)
-        yield (
-            f"curves_{unit.replace(' ', '_').replace('/', '_')}",
-            titles.get(unit, unit.capitalize()),
-            caption,
-            "Training",
-            figure,
-        )
+def _curves(history: list[dict[str, Any]]) -> _Drawn:
+    seen = sorted({name for point in history for name in point} - {"step", "kind", "time"})
+    for title, unit, members in _CURVES:
+        names = [name for member in members for name in seen if name.rsplit("/", 1)[-1] == member]
+        if names:
+            caption = f"{', '.join(names)}; dots are evaluations on the test split."
+            name = f"curves_{members[0]}"
+            yield name, title, caption, "Training", plots.curves(history, names=names, ylabel=unit)
 
 
-def _pictures(shown: _Shown) -> _Drawn:
+def _pictures(shown: _Shown, figures: Mapping[str, Any]) -> _Drawn:
     model = shown.run.model
     if model.reconstruct and shown.drawable:
         originals = shown.x[:16]
@@ -313,6 +310,10 @@ def _pictures(shown: _Shown) -> _Drawn:
         yield "samples", "Samples", caption, "Pictures", _sample_figure(shown, values)
     if model.encode and len(shown.x) > 1:
         yield from _latent_pictures(shown)
+    shares = [np.mean(value) for name, value in sorted(figures.items()) if name.startswith("kl_dim/")]
+    if shares:
+        caption = "Mean KL of each latent's posterior to the prior, over the test split."
+        yield "kl_dim", "KL by latent", caption, "Latents", plots.latent_usage(np.array(shares))
 
 
 def _latent_pictures(shown: _Shown) -> _Drawn:
@@ -338,12 +339,13 @@ def _latent_pictures(shown: _Shown) -> _Drawn:
     yield "latents", "Latents", caption, "Latents", plots.embedding(codes, shown.labels)
     if not (model.decode and shown.drawable):
         return
-    pairs = codes[:12].reshape(-1, 2, model.latents) if len(codes) >= 12 else codes[:2][None]
-    weights = np.linspace(0, 1, 10)[None, :, None]
-    path = (1 - weights) * pairs[:, :1] + weights * pairs[:, 1:]
-    frames = shown.apply(model.decode, path.reshape(-1, model.latents).astype(np.float32))
-    frames = frames.reshape(*path.shape[:2], *shown.dataset.shape)
-    caption = "A straight line in latent space between the codes of two test examples, decoded."
+    rows = min(6, len(codes) // 2)
+    start, end = codes[:rows, None], codes[rows : 2 * rows, None]
+    weights = np.linspace(0, 1, 7, dtype=np.float32)[None, :, None]
+    path = (1 - weights) * start + weights * end
+    decoded = shown.apply(model.decode, path.reshape(-1, model.latents)).reshape(rows, 7, *shown.dataset.shape)
+    frames = np.concatenate([shown.x[:rows, None], decoded, shown.x[rows : 2 * rows, None]], axis=1)
+    caption = "Framed: two test examples. Between them: the straight line between their codes, decoded."
     yield "interpolation", "Interpolation", caption, "Latents", plots.interpolation(frames)
     if model.latents == 2 and shown.images:
         axis = np.linspace(-2.5, 2.5, 15)

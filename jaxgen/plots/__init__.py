@@ -1,6 +1,6 @@
 """Arrays in, `matplotlib.figure.Figure` out: no pyplot, no global state, no display."""
 
-from jaxgen.plots._curves import code_usage, curves
+from jaxgen.plots._curves import code_usage, curves, latent_usage
 from jaxgen.plots._images import carpet, image_grid, interpolation, reconstructions, samples
 from jaxgen.plots._points import embedding, points
 from jaxgen.plots._save import save
@@ -18,6 +18,7 @@ __all__ = [
     # numbers
     "curves",
     "code_usage",
+    "latent_usage",
     # files
     "save",
 ]

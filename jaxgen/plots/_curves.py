@@ -114,9 +114,7 @@ def _cut_the_first_points(axes: Axes, drawn: list[tuple[np.ndarray, np.ndarray]]
 def _legend(axes: Axes, colors: dict[str, str], kinds: list[str]) -> None:
     """Colours name the terms; line styles name the kinds, once, in grey, where there are two."""
     entries = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
-    entries += [
-        Line2D([], [], color=FAINT, label=kind, **KINDS[kind]) for kind in kinds[: 2 * (len(kinds) > 1)]
-    ]
+    entries += [Line2D([], [], color=FAINT, label=kind, **KINDS[kind]) for kind in kinds[: 2 * (len(kinds) > 1)]]
     legend_above(axes, entries)
 
 
@@ -151,9 +149,7 @@ def code_usage(frequencies: Shaped[ArrayLike, "..."], *, title: str | None = Non
     figure, axes = new_axes(WIDTH * 0.6, title=title)
     axes.stairs(100 * used, np.arange(alive + 1), fill=True, color=ACCENT, alpha=0.85)
     axes.axhline(100 / codes, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axes.annotate(
-        "equal use", (codes, 100 / codes), (-3, 4), textcoords="offset points", ha="right", size=9.5
-    )
+    axes.annotate("equal use", (codes, 100 / codes), (-3, 4), textcoords="offset points", ha="right", size=9.5)
     if alive < codes:
         axes.axvspan(alive, codes, color=FAINT, alpha=0.18, linewidth=0)
     low = 40 * min(used[-1], 1 / codes)
@@ -164,4 +160,35 @@ def code_usage(frequencies: Shaped[ArrayLike, "..."], *, title: str | None = Non
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     unused = f" · {codes - alive} never used" if alive < codes else ""
     axes.text(0, 1.04, f"perplexity {perplexity:.1f} of {codes} codes{unused}", transform=axes.transAxes)
+    return figure
+
+
+@styled()
+def latent_usage(kl: Shaped[ArrayLike, "..."], *, title: str | None = None) -> Figure:
+    """The KL to the prior that each latent carries, most first: collapsed latents carry none.
+
+    Args:
+        kl: [latents], nats, means over the data.
+        title: heading inside the figure.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: not one finite number a latent.
+
+    Example:
+        >>> latent_usage(np.array([0.0, 1.5, 0.5])).axes[0].texts[-1].get_text()
+        '2 nats in all · 1 of 3 latents below 0.01'
+    """
+    nats = np.asarray(kl, np.float64)
+    if nats.ndim != 1 or not len(nats) or not np.isfinite(nats).all():
+        raise ValueError(f"kl must be one finite number a latent, got shape {nats.shape}")
+    nats = np.sort(nats)[::-1]
+    figure, axes = new_axes(WIDTH * 0.6, title=title)
+    axes.bar(np.arange(1, len(nats) + 1), nats, color=ACCENT, alpha=0.85)
+    axes.set(xlabel="latents, most used first", ylabel="KL to the prior, nats", xlim=(0.4, len(nats) + 0.6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    collapsed = f" · {np.sum(nats < 0.01)} of {len(nats)} latents below 0.01" if np.any(nats < 0.01) else ""
+    axes.text(0, 1.04, f"{nats.sum():.4g} nats in all{collapsed}", transform=axes.transAxes)
     return figure

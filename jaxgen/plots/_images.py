@@ -48,9 +48,7 @@ def mosaic(tiles: np.ndarray) -> tuple[np.ndarray, int, int]:
     return canvas.reshape(rows * down, columns * across, 3)[:-GAP, :-GAP], down, across
 
 
-def show_mosaic(
-    tiles: np.ndarray, *, title: str | None, margin: float = 0.0
-) -> tuple[Figure, Axes, int, int]:
+def show_mosaic(tiles: np.ndarray, *, title: str | None, margin: float = 0.0) -> tuple[Figure, Axes, int, int]:
     """A figure as high as its tiles ask; `margin` is the width in inches that labels on the left take."""
     canvas, down, across = mosaic(tiles)
     height = (WIDTH - margin) * canvas.shape[0] / canvas.shape[1]
@@ -70,9 +68,7 @@ def pad_to_rows(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 @styled()
-def image_grid(
-    images: Shaped[ArrayLike, "..."], *, columns: int | None = None, title: str | None = None
-) -> Figure:
+def image_grid(images: Shaped[ArrayLike, "..."], *, columns: int | None = None, title: str | None = None) -> Figure:
     """Images side by side, row by row.
 
     Values are clipped to [0, 1]; pixels that are not finite are painted orange, so that they are noticed.
@@ -151,9 +147,7 @@ def reconstructions(
             f"and {np.shape(reconstructed)}; pass the pairs in the same order"
         )
     if _is_plane(originals, leading=1):
-        return paths(
-            np.stack([np.asarray(originals), np.asarray(reconstructed)], axis=1), ends=("data", "model")
-        )
+        return paths(np.stack([np.asarray(originals), np.asarray(reconstructed)], axis=1), ends=("data", "model"))
     columns = max(1, min(columns, np.shape(originals)[0]))
     kinds = [pad_to_rows(as_rgb(x, leading=1, name="images"), columns) for x in (originals, reconstructed)]
     tiles = np.stack(kinds, axis=1)  # [rows, 2, columns, h, w, 3]
@@ -185,9 +179,7 @@ def interpolation(frames: Shaped[ArrayLike, "rows steps ..."], *, title: str | N
         ['start', '0.25', '0.5', '0.75', 'end']
     """
     if np.ndim(frames) < 2 or np.shape(frames)[1] < 2:
-        raise ValueError(
-            f"frames must be [rows, steps, …] with at least two steps a row, got shape {np.shape(frames)}"
-        )
+        raise ValueError(f"frames must be [rows, steps, …] with at least two steps a row, got shape {np.shape(frames)}")
     if _is_plane(frames, leading=2):
         return paths(frames, ends=("start", "end"), title=title)
     tiles = as_rgb(frames, leading=2, name="frames")
@@ -206,9 +198,7 @@ def interpolation(frames: Shaped[ArrayLike, "rows steps ..."], *, title: str | N
 
 
 @styled()
-def carpet(
-    images: Shaped[ArrayLike, "..."], grid: Shaped[ArrayLike, "..."], *, title: str | None = None
-) -> Figure:
+def carpet(images: Shaped[ArrayLike, "..."], grid: Shaped[ArrayLike, "..."], *, title: str | None = None) -> Figure:
     """Decoded images where their two latents lie, on axes in latent units; the second latent grows upwards.
 
     Args:
@@ -233,15 +223,12 @@ def carpet(
     tiles = as_rgb(images, leading=leading, name="images")
     if latents.shape[-1] != 2 or tiles.shape[:leading] != latents.shape[:-1]:
         raise ValueError(
-            f"grid must hold two latents for each image, got shape {latents.shape} "
-            f"for images {np.shape(images)}"
+            f"grid must hold two latents for each image, got shape {latents.shape} for images {np.shape(images)}"
         )
     tiles, latents = tiles.reshape(-1, *tiles.shape[leading:]), latents.reshape(-1, 2).round(6)
     across, column = np.unique(latents[:, 0], return_inverse=True)
     up, row = np.unique(latents[:, 1], return_inverse=True)
-    if len({*zip(row.tolist(), column.tolist())}) != len(across) * len(up) or len(tiles) != len(across) * len(
-        up
-    ):
+    if len({*zip(row.tolist(), column.tolist())}) != len(across) * len(up) or len(tiles) != len(across) * len(up):
         raise ValueError(
             f"grid must be a full grid: {len(across)} × {len(up)} different latents need as many images, "
             f"got {len(tiles)}; build it with numpy.meshgrid"
@@ -262,9 +249,7 @@ def carpet(
 def _latent_ticks(set_ticks: Callable[..., Any], values: np.ndarray, size: int) -> None:
     """Round latents where they lie between the centres of the tiles, so on uneven grids too."""
     centers = (np.arange(len(values)) + 0.5) * size - GAP / 2
-    round_values = (
-        MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(values[0], values[-1]) if len(values) > 1 else values
-    )
+    round_values = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(values[0], values[-1]) if len(values) > 1 else values
     inside = [v for v in round_values if values[0] - 1e-9 <= v <= values[-1] + 1e-9]
     set_ticks(np.interp(inside, values, centers), [f"{v + 0:g}".replace("-", "−") for v in inside])
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import logging
+import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +59,13 @@ def _unflatten(template: PyTree, flat: Mapping[str, np.ndarray]) -> PyTree:
     return jax.tree_util.tree_map_with_path(leaf, template)
 
 
+def _reason(error: Exception) -> str:
+    """What the storage said, without its own addresses where it is one of the usual."""
+    text = str(error)
+    known = re.search(r"No space left on device|Disk quota exceeded|Permission denied|Read-only file system", text)
+    return known[0] if known else (text.splitlines() or [type(error).__name__])[0][:200]
+
+
 class Checkpoints:
     """The checkpoints of one run's folder.
 
@@ -69,16 +78,28 @@ class Checkpoints:
         # orbax warns of what is meant here: a read-only manager, a checkpoint without a metric.
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._folder, self._read_only = folder.absolute(), read_only
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                best_fn=_score,  # metrics are written only where this is given
-                preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
-                save_interval_steps=0 if read_only else 1,
-                read_only=read_only,
-                create=not read_only,
-            ),
-        )
+        with self._storing():
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                options=ocp.CheckpointManagerOptions(
+                    best_fn=_score,  # metrics are written only where this is given
+                    preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
+                    save_interval_steps=0 if read_only else 1,
+                    read_only=read_only,
+                    create=not read_only,
+                ),
+            )
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """A full disk or a folder that cannot be written becomes one sentence; orbax raises what its storage raised."""
+        try:
+            yield
+        except Exception as error:
+            raise UserError(
+                f"no checkpoint can be written to {self._folder} ({_reason(error)}); those that were complete are "
+                f"kept: free space there, or make it writable, and the same command goes on"
+            ) from error
 
     def save(self, step: int, state: PyTree, record: Mapping[str, Any], *, objective: float | None) -> None:
         """Saves everything of ``step``; a step that is already there is left as it is.
@@ -92,12 +113,13 @@ class Checkpoints:
             return
         flat = _flatten(state)
         record = {**record, "digest": _digest(flat)}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(flat), record=ocp.args.JsonSave(record)),
-            metrics=None if objective is None else {"objective": objective},
-            force=True,
-        )
+        with self._storing():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(flat), record=ocp.args.JsonSave(record)),
+                metrics=None if objective is None else {"objective": objective},
+                force=True,
+            )
 
     def restore(self, template: PyTree, *, step: int | None = None) -> Restored | None:
         """The newest checkpoint that is whole, or the one of ``step``; ``None`` where there is none at all.
@@ -115,9 +137,9 @@ class Checkpoints:
             try:
                 flat, record = self._read(candidate)
             except Exception as error:  # orbax raises whatever its storage raised
-                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 warnings.warn(
-                    f"the checkpoint of step {candidate} is damaged ({reason}); trying the one before", stacklevel=2
+                    f"the checkpoint of step {candidate} is damaged ({_reason(error)}); trying the one before",
+                    stacklevel=2,
                 )
                 self._set_aside(candidate)
                 continue
@@ -151,9 +173,15 @@ class Checkpoints:
         return min(scores, key=lambda step: (scores[step], step)) if scores else None
 
     def wait(self) -> None:
-        """Waits until all that was saved is on disk."""
-        self._manager.wait_until_finished()
+        """Waits until all that was saved is on disk.
+
+        Raises:
+          UserError: if it could not be written.
+        """
+        with self._storing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits and lets go of the threads."""
-        self._manager.close()
+        with self._storing():
+            self._manager.close()

@@ -11,6 +11,7 @@ from jax import Array
 from jaxtyping import PyTree
 
 from jaxgen.data import Dataset
+from jaxgen.data.dataset import release_pages
 from jaxgen.metrics import mode_counts, mode_coverage, reverse_kl
 from jaxgen.model import Model, example_keys
 from jaxgen.training.devices import Devices, first, parallel, share, split, sum_over_devices
@@ -70,6 +71,8 @@ class Evaluator:
             feed["index"] = index
         else:
             feed |= {name: a[index] for name, a in self._arrays.items()}
+            for array in self._arrays.values():
+                release_pages(array)
         return split(feed, self._devices, axis=1)
 
 

@@ -76,11 +76,13 @@ class Result(NamedTuple):
       state: host arrays, with a replica axis if there are several.
       figures: the last evaluation's, one number each or one for each replica.
       seconds: wall time from the first round to the end.
+      start: the step from which this call went on; the last one where the run was finished before.
     """
 
     state: State
     figures: evaluation.Figures
     seconds: float
+    start: int = 0
 
 
 class NonFiniteError(UserError):
@@ -296,7 +298,7 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
     if step < steps:
         run.save(step, evaluated=False)
         raise Interrupted(step, caught[0])
-    return Result(first(run.state), run.figures, time.perf_counter() - began)
+    return Result(first(run.state), run.figures, time.perf_counter() - began, run.start)
 
 
 def _adapt(rounds: int, played: int, seconds: float, length: int) -> int:
