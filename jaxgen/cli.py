@@ -170,7 +170,7 @@ def train(arguments: Sequence[str]) -> None:
     from jaxgen.training import Options
 
     workdir = parsed.run.workdir or Path("runs") / f"{name}-{Path(parsed.run.data).stem}"
-    runs.train(
+    result = runs.train(
         name,
         vars(parsed.model),
         data=parsed.run.data,
@@ -179,6 +179,8 @@ def train(arguments: Sequence[str]) -> None:
         data_dir=parsed.run.data_dir,
         num_devices=parsed.run.devices,
     )
+    if result.start == int(result.state.step.max()):
+        print(f"{workdir} was already finished at step {result.start}; nothing was left to train")
     print(f"report: {report.write(workdir)}")
 
 

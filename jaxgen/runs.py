@@ -28,6 +28,8 @@ from jaxgen.errors import UserError
 from jaxgen.model import Model
 from jaxgen.training import Checkpoints, Options, Result
 from jaxgen.training import train as train_model
+from jaxgen.training.devices import choose
+from jaxgen.training.loop import num_steps
 from jaxgen.training.state import replica
 from jaxgen.writers import ConsoleWriter, JsonlWriter, TensorBoardWriter, Writer
 
@@ -138,12 +140,12 @@ def train(
     arguments = complete(name, arguments, dataset)
     model = build(name, arguments)
     check_values(dataset, model.domain, binarized=options.binarize != "none")
+    # Whatever can be refused is refused before the folder is claimed, so that the corrected command can have it.
+    steps = num_steps(options, num_examples=len(dataset.train["x"]), updates=sum(model.turns.values()))
+    choose(num_devices, batch_size=options.batch_size)
     config = describe(name, arguments, dataset, options, data_dir)
     path = Path(workdir)
     with claim(path, config), _checkpoints(path) as checkpoints, contextlib.ExitStack() as stack:
-        from jaxgen.training.loop import num_steps
-
-        steps = num_steps(options, num_examples=len(dataset.train["x"]), updates=sum(model.turns.values()))
         writers: list[Writer] = [JsonlWriter(path / "metrics.jsonl")]
         if importlib.util.find_spec("tensorboardX"):
             writers.append(TensorBoardWriter(path / "tensorboard"))
