@@ -121,15 +121,21 @@ def evaluate(path: str | Path, *, which: str = "best", importance_samples: int |
     return figure_rows(merged, arguments)
 
 
+def _last(name: str) -> str:
+    """The metric's own name: without its player, or the index of an entry of a vector."""
+    return name.rsplit("/", 1)[-1]
+
+
 def figure_rows(figures: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[FigureRow]:
     """Figures as rows of a table, the known ones first; vectors are left to the pictures."""
-    names = [name for name in MEANINGS if name in figures]
-    names += [name for name in figures if name not in MEANINGS and "/" not in name]
+    scalars = [name for name in figures if not _last(name).isdigit()]
+    order = {name: position for position, name in enumerate(MEANINGS)}
+    names = sorted(scalars, key=lambda name: order.get(_last(name), len(order)))
     rows = []
     for name in names:
         values = np.atleast_1d(np.asarray(figures[name], np.float64))
         spread = float(values.std(ddof=1)) if len(values) > 1 else None
-        unit, note = MEANINGS.get(name, ("", ""))
+        unit, note = MEANINGS.get(_last(name), ("", ""))
         rows.append(FigureRow(name, float(values.mean()), spread, unit, note.format_map(_Missing(arguments))))
     return rows
 
@@ -285,9 +291,12 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 def _curves(history: list[dict[str, Any]]) -> _Drawn:
     seen = sorted({name for point in history for name in point} - {"step", "kind", "time"})
     for title, unit, members in _CURVES:
-        names = [name for member in members for name in seen if name.rsplit("/", 1)[-1] == member]
+        names = [name for member in members for name in seen if _last(name) == member]
         if names:
-            caption = f"{', '.join(names)}; dots are evaluations on the test split."
+            kinds = {point["kind"] for point in history if any(name in point for name in names)}
+            where = {"train": "training batches", "evaluate": "the test split"}
+            caption = "On " + " and ".join(where[kind] for kind in sorted(kinds, reverse=True))
+            caption += " (dots)." if len(kinds) > 1 else "."
             name = f"curves_{members[0]}"
             yield name, title, caption, "Training", plots.curves(history, names=names, ylabel=unit)
 

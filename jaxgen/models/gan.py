@@ -102,8 +102,8 @@ def gan(
     def evaluate(params: Params, statistics: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
         real_logits, fake_logits = decide(params, batch["x"]), decide(params, fake(params, batch, key))
         return {
-            "accuracy_real": (real_logits > boundary).astype(jnp.float32),
-            "accuracy_fake": (fake_logits < boundary).astype(jnp.float32),
+            "discriminator/accuracy_real": (real_logits > boundary).astype(jnp.float32),
+            "discriminator/accuracy_fake": (fake_logits < boundary).astype(jnp.float32),
             # What the discriminator maximizes. With the minimax loss this is log D(x) + log(1 − D(G(z))), and
             # −log 4 at the equilibrium.
             "value": -discriminator_loss_fn(real_logits, fake_logits),
