@@ -1,0 +1,125 @@
+"""The number of devices, the place of the data and the number of replicas change no result."""
+
+import jax
+import numpy as np
+import pytest
+from toys import Counted, denoiser, force_streaming, numbered
+
+from jaxgen import runs
+from jaxgen.data import load
+from jaxgen.training import Options, train
+
+# What sums over the whole batch: free bits, the optimal scale, the EMA codebook with revival, batches of both players.
+MODELS = {
+    "vae": {"hidden": (16,), "latents": 2, "likelihood": "gaussian", "scale": "optimal", "free_nats": 0.1},
+    "vq_vae": {"hidden": (4,), "num_codes": 12, "code_dim": 4, "decay": 0.8, "revival": 1.0},
+    "gan": {"hidden": (16,), "noise_dim": 4, "discriminator_steps": 2},
+}
+
+
+def trained(name: str, devices: int):
+    dataset = load("digits")
+    arguments = {**MODELS[name], **({"importance_samples": 8} if name == "vae" else {})}
+    model = runs.build(name, runs.complete(name, arguments, dataset))
+    options = Options(steps=20, batch_size=16, log_every=20, evaluate_every=20, learning_rate=3e-3)
+    writer = Counted()
+    return model, train(model, dataset, options, num_devices=devices, writers=(writer,)), writer.points
+
+
+def assert_close(tree, other, *, tolerance: float):
+    """Leaf by leaf, relative to the largest value of the leaf."""
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    for name, a, b in zip(names, jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        np.testing.assert_allclose(a, b, atol=tolerance * max(1, np.abs(b).max(initial=0)), rtol=0, err_msg=name)
+
+
+def assert_equal(tree, other):
+    jax.tree.map(np.testing.assert_array_equal, tree, other)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_devices_agree_on_the_same_global_batch(name):
+    model, alone, points = trained(name, 1)
+    x = load("digits").test["x"][:64] / np.float32(16)
+    for devices in (2, 4):
+        _, result, several_points = trained(name, devices)
+        assert_close(result.state.params, alone.state.params, tolerance=1e-5)
+        assert_close(result.state.statistics, alone.state.statistics, tolerance=1e-5)
+        assert_close(result.figures, alone.figures, tolerance=1e-4)
+        for (_step, _kind, values), (_, _, expected) in zip(several_points, points, strict=True):
+            assert_close(values, expected, tolerance=1e-4)
+        if model.encode:
+            codes, expected = (np.asarray(model.encode(s.params, s.statistics, x)) for s in (result.state, alone.state))
+            if np.issubdtype(codes.dtype, np.integer):
+                assert np.mean(codes == expected) > 0.99
+                assert len(np.unique(codes)) > 3
+            else:
+                assert_close(codes, expected, tolerance=1e-4)
+
+
+def test_the_codebook_and_the_free_bits_are_in_play():
+    """What the test above compares has moved: dead codes were revived, some latents are free, the scale is learned."""
+    _model, vae, _points = trained("vae", 1)
+    assert 0.1 < vae.state.statistics["likelihood"]["variance"] < 0.95
+    state = trained("vq_vae", 1)[1].state.statistics["codebook"]
+    assert np.all(np.isfinite(state.sums))
+    assert float(np.sum(state.counts)) > 1
+
+
+OPTIONS = Options(steps=23, batch_size=8, log_every=7, evaluate_every=9, memory_budget=1, seed=5)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_streamed_and_resident_data_give_the_same_bits(monkeypatch, seeds):
+    dataset, options = numbered(), OPTIONS._replace(seeds=seeds)
+    resident = train(denoiser(), dataset, options, num_devices=2)
+    force_streaming(monkeypatch, bytes_a_call=500 * seeds)
+    streamed = train(denoiser(), dataset, options, num_devices=2)
+    assert_equal(streamed.state, resident.state)
+    assert_close(streamed.figures, resident.figures, tolerance=1e-6)
+
+
+def test_streamed_labels_belong_to_their_examples(monkeypatch):
+    """Every array of the split is streamed under the same index."""
+    dataset = numbered()
+    number = np.round(64 * dataset.train["x"][:, 0]).astype(np.int32)
+    test_number = np.round(64 * dataset.test["x"][:, 0]).astype(np.int32)
+    dataset = dataset._replace(
+        train={**dataset.train, "label": number}, test={**dataset.test, "label": test_number}, num_classes=50
+    )
+    model, loss = denoiser(), denoiser().losses["denoiser"]
+
+    def checked(params, statistics, batch, key, train):
+        value, aux = loss(params, statistics, batch, key, train)
+        wrong = abs(64 * batch["x"][:, 0] - batch["label"]).max()
+        return value, aux._replace(metrics={"wrong": wrong})
+
+    force_streaming(monkeypatch, bytes_a_call=600)
+    writer = Counted()
+    train(model._replace(losses={"denoiser": checked}), dataset, OPTIONS, writers=(writer,), num_devices=1)
+    assert [values["wrong"] for _, kind, values in writer.points if kind == "train"] == [0.0] * 4
+
+
+def test_each_replica_is_its_own_single_run():
+    dataset, writer = numbered(), Counted()
+    options = OPTIONS._replace(seeds=3)
+    together = train(denoiser(), dataset, options, writers=(writer,), num_devices=2)
+    singles = []
+    for index in range(3):
+        alone = Counted()
+        result = train(denoiser(), dataset, OPTIONS._replace(seed=5 + index), writers=(alone,), num_devices=2)
+        singles.append(result)
+        own = jax.tree.map(lambda a, index=index: a[index], together.state)
+        assert_close(own, result.state, tolerance=1e-5)
+        np.testing.assert_array_equal(own.key, result.state.key)
+        for name, value in result.figures.items():
+            np.testing.assert_allclose(together.figures[name][index], value, rtol=1e-5)
+        for (step, kind, values), (s, k, several) in zip(alone.points, writer.points, strict=True):
+            assert (step, kind, values.keys()) == (s, k, several.keys())
+            for name, value in values.items():
+                assert len(several[name]) == 3
+                np.testing.assert_allclose(several[name][index], value, rtol=1e-4)
+    weights = [r.state.params["denoiser"]["weights"] for r in singles]
+    assert not np.allclose(weights[0], weights[1], atol=1e-3)
+    assert not np.allclose(weights[1], weights[2], atol=1e-3)
