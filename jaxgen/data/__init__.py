@@ -1,6 +1,6 @@
 """Data: where it comes from, whether it suits a likelihood, and in which order it is read."""
 
-from jaxgen.data.batches import Prefetcher, epoch_order, indices
+from jaxgen.data.batches import epoch_order, indices
 from jaxgen.data.checks import check_values
 from jaxgen.data.dataset import Dataset, Modes
 from jaxgen.data.sources import load, names
@@ -14,7 +14,6 @@ __all__ = [
     # checks
     "check_values",
     # batches
-    "Prefetcher",
     "epoch_order",
     "indices",
 ]

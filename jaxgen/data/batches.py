@@ -1,19 +1,12 @@
-"""The order of the examples as a function of (seed, epoch), and a thread that prepares batches ahead."""
+"""The order of the examples as a function of (seed, epoch)."""
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import OrderedDict
 from threading import Lock
-from types import TracebackType
-from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Int32
 
 from jaxgen.errors import UserError
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 # Permutations are kept while they fit this many bytes together; the newest two are always kept.
 _CACHE_BYTES = 64 * 2**20
@@ -122,70 +115,3 @@ def indices(
         batches[done : done + num_batches] = order.reshape(num_batches, batch_size)
         done += num_batches
     return batches
-
-
-class Prefetcher(Generic[_Item, _Result]):
-    """Iterator over `fn(item)` for each item, in order, on one background thread, up to `depth` ahead.
-
-    One thread takes the items in their order, so threads never decide what comes next. An error raised by
-    `fn` is raised again by `next` where the result would have come, and ends the iteration. `close` (or
-    leaving a `with` block) drops what is not started, and waits for the call in progress.
-
-    Args:
-        fn: run on the background thread.
-        items: its arguments; taken on the consumer's thread, and never more than `depth` ahead.
-        depth: how many results are prepared ahead, at least 1.
-
-    Raises:
-        ValueError: if `depth` is less than 1.
-
-    Example:
-        >>> with Prefetcher(lambda number: number**2, range(4)) as squares:
-        ...     list(squares)
-        [0, 1, 4, 9]
-    """
-
-    def __init__(self, fn: Callable[[_Item], _Result], items: Iterable[_Item], *, depth: int = 2):
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, got {depth}: 2 keeps one result ready and one in progress.")
-        self._fn = fn
-        self._items = iter(items)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="jaxgen-prefetch")
-        self._pending: deque[Future[_Result]] = deque()
-        self._closed = False
-        for _ in range(depth):
-            self._submit()
-
-    def _submit(self) -> None:
-        for item in self._items:
-            self._pending.append(self._pool.submit(self._fn, item))
-            return
-
-    def __iter__(self) -> Iterator[_Result]:
-        return self
-
-    def __next__(self) -> _Result:
-        if self._closed or not self._pending:
-            self.close()
-            raise StopIteration
-        try:
-            result = self._pending.popleft().result()
-            self._submit()
-        except BaseException:
-            self.close()
-            raise
-        return result
-
-    def close(self) -> None:
-        """Drop what is not started, wait for the call in progress; calling it again does nothing."""
-        self._closed = True
-        self._pending.clear()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def __enter__(self) -> "Prefetcher[_Item, _Result]":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -1,8 +1,6 @@
 """The order of examples against its definition; the prefetcher's order, errors and end."""
 
 import hashlib
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgen.data import Prefetcher, batches, epoch_order, indices
+from jaxgen.data import batches, epoch_order, indices
 from jaxgen.errors import UserError
 
 
@@ -115,71 +113,3 @@ def test_negative_arguments_are_refused():
         epoch_order(0, 0, 0)
     with pytest.raises(ValueError, match="start=-1"):
         indices(0, -1, 1, num_examples=10, batch_size=2)
-
-
-def test_prefetcher_keeps_the_order_of_its_items():
-    def slow_for_even(number):
-        time.sleep(0.002 * (number % 2 == 0))
-        return number * 10
-
-    with Prefetcher(slow_for_even, iter(range(20)), depth=3) as results:
-        assert list(results) == [number * 10 for number in range(20)]
-        assert list(results) == []
-
-
-def test_prefetcher_runs_in_the_background_and_at_most_depth_ahead():
-    started = []
-    ready = threading.Event()
-
-    def record(number):
-        started.append((number, threading.current_thread() is threading.main_thread()))
-        if number == 2:
-            ready.set()
-        return number
-
-    taken = []
-    items = (taken.append(number) or number for number in range(100))
-    with Prefetcher(record, items, depth=3) as results:
-        assert ready.wait(10), "the first three are computed before anything is asked for"
-        assert taken == [0, 1, 2]
-        assert next(results) == 0
-        assert taken == [0, 1, 2, 3]
-    assert not any(on_main_thread for _, on_main_thread in started)
-
-
-def test_prefetcher_raises_the_error_in_its_place_and_ends():
-    def fail_at_three(number):
-        if number == 3:
-            raise RuntimeError("batch 3 is damaged")
-        return number
-
-    results = Prefetcher(fail_at_three, range(10))
-    assert [next(results) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(RuntimeError, match="batch 3 is damaged"):
-        next(results)
-    assert list(results) == []
-
-
-def test_closing_waits_for_the_call_in_progress_and_starts_no_other():
-    finished = []
-    running, go_on = threading.Event(), threading.Event()
-
-    def wait(number):
-        running.set()
-        assert go_on.wait(10)
-        finished.append(number)
-
-    results = Prefetcher(wait, range(10), depth=4)
-    assert running.wait(10)
-    threading.Timer(0.05, go_on.set).start()
-    results.close()
-    assert finished == [0]
-    results.close()
-    with pytest.raises(StopIteration):
-        next(results)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("jaxgen-prefetch")]
-
-
-def test_prefetcher_needs_a_depth():
-    with pytest.raises(ValueError, match="depth must be at least 1, got 0"):
-        Prefetcher(str, [1], depth=0)
