@@ -29,7 +29,7 @@ class Moments(NamedTuple):
         return self.cumulative[:, panel] + partial
 
 
-def moments_of(density: Callable[..., ArrayLike], support: tuple[float, float]) -> Moments:
+def moments_of(density: Callable[..., ArrayLike], support: tuple[float | int, float | int]) -> Moments:
     """Panels fine enough that each one's moments are exact to float64, kinks and jumps included."""
     evaluate = _checked(density)
     low, high = _panels_to_start(float(support[0]), float(support[1]))
@@ -58,15 +58,11 @@ def _checked(density: Callable[..., ArrayLike]) -> Callable[[np.ndarray], np.nda
     def evaluate(x: np.ndarray) -> np.ndarray:
         with jax.enable_x64(True), np.errstate(all="ignore"):
             values = np.asarray(density(x), np.float64)
-        require(
-            values.shape == x.shape, f"density must keep the shape {x.shape}, but returned {values.shape}"
-        )
+        require(values.shape == x.shape, f"density must keep the shape {x.shape}, but returned {values.shape}")
         bad = ~(np.isfinite(values) & (values >= 0))
         if np.any(bad):
             at = np.argmax(bad)
-            raise ValueError(
-                f"density must be finite and not negative, but is {values.flat[at]} at {x.flat[at]:.8g}"
-            )
+            raise ValueError(f"density must be finite and not negative, but is {values.flat[at]} at {x.flat[at]:.8g}")
         return values
 
     return evaluate

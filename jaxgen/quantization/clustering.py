@@ -146,9 +146,7 @@ def _lloyd(points: Array, centroids: Array, max_iterations: int) -> KMeans:
         counts = jax.ops.segment_sum(jnp.ones_like(points[:, 0]), assignments, num_clusters)
         sums = jax.ops.segment_sum(points, assignments, num_clusters)
         means = sums / jnp.maximum(counts, 1)[:, None]
-        centroids = lax.cond(
-            jnp.any(counts == 0), _fill_empty, lambda *args: means, points, assignments, counts, means
-        )
+        centroids = lax.cond(jnp.any(counts == 0), _fill_empty, lambda *args: means, points, assignments, counts, means)
         new = nearest_code(points, centroids)
         return centroids, new, jnp.any(new != assignments), iteration + 1
 

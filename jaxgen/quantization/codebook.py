@@ -131,9 +131,7 @@ def _two_level_argmin(scores: Array) -> Array:
     return (winner * _BLOCK + jnp.argmin(inside, axis=1)).astype(jnp.int32)
 
 
-def lookup(
-    codebook: Float[ArrayLike, "..."], indices: Int[ArrayLike, "*batch"]
-) -> Float[Array, "*batch dim"]:
+def lookup(codebook: Float[ArrayLike, "..."], indices: Int[ArrayLike, "*batch"]) -> Float[Array, "*batch dim"]:
     """Codes of the given indices, by a gather.
 
     .. math::
@@ -171,7 +169,7 @@ def lookup(
     return jnp.take(codebook, indices, axis=0, mode="fill", fill_value=jnp.nan)
 
 
-def init_ema_codebook(codebook: Float[ArrayLike, "codes dim"], *, count: float = 1.0) -> EmaCodebook:
+def init_ema_codebook(codebook: Float[ArrayLike, "codes dim"], *, count: float | int = 1.0) -> EmaCodebook:
     r"""State whose read-out is the given codebook, every code weighing `count` vectors.
 
     .. math::
@@ -192,9 +190,7 @@ def init_ema_codebook(codebook: Float[ArrayLike, "codes dim"], *, count: float =
         [[1.0, 2.0]]
     """
     codebook = as_float("codebook", codebook)
-    require(
-        codebook.shape[0] >= 1, f"codebook must have at least one code, but its shape is {codebook.shape}"
-    )
+    require(codebook.shape[0] >= 1, f"codebook must have at least one code, but its shape is {codebook.shape}")
     require(count > 0, f"count must be above 0, but is {count}")
     codebook = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
     counts = jnp.full(codebook.shape[:1], count, codebook.dtype)
@@ -206,7 +202,7 @@ def ema_codebook_update(
     vectors: Float[ArrayLike, "... dim"],
     indices: Int[ArrayLike, "..."],
     *,
-    decay: float | Float[ArrayLike, ""],
+    decay: float | int | Float[ArrayLike, ""],
     axis_name: str | None = None,
 ) -> EmaCodebook:
     r"""Running counts and sums after one more batch.
@@ -247,8 +243,7 @@ def ema_codebook_update(
     num_codes, dim = state.sums.shape
     require(
         vectors.shape == (*indices.shape, dim),
-        f"vectors {vectors.shape} must be the shape of indices {indices.shape} followed by the codebook's "
-        f"dim {dim}",
+        f"vectors {vectors.shape} must be the shape of indices {indices.shape} followed by the codebook's dim {dim}",
     )
     if is_concrete(decay):
         require(bool(0 <= np.asarray(decay) <= 1), f"decay must lie in [0, 1], but is {decay}")
@@ -266,7 +261,7 @@ def ema_codebook_update(
     return EmaCodebook(counts=counts, sums=sums)
 
 
-def codebook_from_ema(state: EmaCodebook, *, smoothing: float = 0.0) -> Float[Array, "codes dim"]:
+def codebook_from_ema(state: EmaCodebook, *, smoothing: float | int = 0.0) -> Float[Array, "codes dim"]:
     r"""The codebook that running counts and sums stand for.
 
     .. math::
@@ -305,7 +300,7 @@ def revive_dead_codes(
     state: EmaCodebook,
     vectors: Float[ArrayLike, "... dim"],
     *,
-    threshold: float,
+    threshold: float | int,
     axis_name: str | None = None,
 ) -> EmaCodebook:
     r"""Codes whose count fell below a threshold, put where vectors of the batch are.
@@ -415,7 +410,7 @@ def perplexity(counts: Num[ArrayLike, "*batch codes"]) -> Float[Array, "*batch"]
     return jnp.where(total[..., 0] > 0, jnp.exp(entropy), 0.0)
 
 
-def usage(counts: Num[ArrayLike, "*batch codes"], *, threshold: float = 0.0) -> Float[Array, "*batch"]:
+def usage(counts: Num[ArrayLike, "*batch codes"], *, threshold: float | int = 0.0) -> Float[Array, "*batch"]:
     r"""Share of the codes that are used.
 
     .. math::

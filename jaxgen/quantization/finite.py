@@ -12,9 +12,7 @@ from jaxtyping import Float, Int
 from jaxgen.quantization._checks import as_float, require
 
 
-def finite_scalar_quantize(
-    encodings: Float[ArrayLike, "..."], *, levels: Sequence[int]
-) -> Float[Array, "*batch dim"]:
+def finite_scalar_quantize(encodings: Float[ArrayLike, "..."], *, levels: Sequence[int]) -> Float[Array, "*batch dim"]:
     r"""Every coordinate bounded to its range and rounded to one of its levels.
 
     .. math::
@@ -86,9 +84,7 @@ def finite_scalar_indices(codes: Float[ArrayLike, "..."], *, levels: Sequence[in
     return jnp.sum(digits * jnp.asarray(_places(counts)), axis=-1, dtype=jnp.int32)
 
 
-def finite_scalar_codes(
-    indices: Int[ArrayLike, "*batch"], *, levels: Sequence[int]
-) -> Float[Array, "*batch dim"]:
+def finite_scalar_codes(indices: Int[ArrayLike, "*batch"], *, levels: Sequence[int]) -> Float[Array, "*batch dim"]:
     r"""The quantized vectors that integers stand for: the inverse of `finite_scalar_indices`.
 
     .. math::
@@ -110,7 +106,8 @@ def finite_scalar_codes(
     """
     counts = _check_levels(levels)
     digits = jnp.asarray(indices)[..., None] // jnp.asarray(_places(counts)) % jnp.asarray(counts)
-    return digits / jnp.asarray(counts // 2) - 1.0
+    half_width = jnp.asarray(counts // 2)
+    return (digits - half_width) / half_width
 
 
 def _check_levels(levels: Sequence[int]) -> np.ndarray:
@@ -118,9 +115,7 @@ def _check_levels(levels: Sequence[int]) -> np.ndarray:
         len(levels) >= 1 and min(levels) >= 2,
         f"levels must be one or more counts of at least 2, but are {tuple(levels)}",
     )
-    require(
-        math.prod(levels) < 2**31, f"levels {tuple(levels)} make more codes than an int32 index can count"
-    )
+    require(math.prod(levels) < 2**31, f"levels {tuple(levels)} make more codes than an int32 index can count")
     return np.asarray(levels, np.int32)
 
 

@@ -34,8 +34,8 @@ def gaussian_mixture(
     covariance: Covariance = "full",
     uniform_weights: bool = False,
     max_iterations: int = 200,
-    tolerance: float = 1e-6,
-    ridge: float = 1e-6,
+    tolerance: float | int = 1e-6,
+    ridge: float | int = 1e-6,
     init: GaussianMixture | None = None,
 ) -> GaussianMixture:
     r"""Gaussian mixture fitted by expectation–maximization, started from the clusters of k-means.
@@ -92,9 +92,7 @@ def gaussian_mixture(
     return _fit(points, start, num_components, covariance, uniform_weights, max_iterations, tolerance, ridge)
 
 
-def mixture_log_joint(
-    points: Float[ArrayLike, "..."], mixture: GaussianMixture
-) -> Float[Array, "points components"]:
+def mixture_log_joint(points: Float[ArrayLike, "..."], mixture: GaussianMixture) -> Float[Array, "points components"]:
     r"""Log of weight times density of each component at each point.
 
     .. math::
@@ -150,8 +148,8 @@ def _fit(
     covariance: Covariance,
     uniform_weights: bool,
     max_iterations: int,
-    tolerance: float,
-    ridge: float,
+    tolerance: float | int,
+    ridge: float | int,
 ) -> GaussianMixture:
     """EM from a mixture, or from the cluster of each point."""
     center = jnp.mean(points, axis=0)
@@ -184,9 +182,7 @@ def _fit(
         mixture = mixture._replace(weights=jnp.full_like(mixture.weights, 1 / num_components))
     mixture = mixture._replace(log_likelihood=jnp.array(-jnp.inf, points.dtype))
     state = (mixture, jnp.array(jnp.inf, points.dtype), jnp.array(0, jnp.int32))
-    mixture, _, _ = lax.while_loop(
-        lambda state: (state[1] >= tolerance) & (state[2] < max_iterations), step, state
-    )
+    mixture, _, _ = lax.while_loop(lambda state: (state[1] >= tolerance) & (state[2] < max_iterations), step, state)
     return mixture._replace(means=mixture.means + center, log_likelihood=expect(mixture)[1])
 
 
@@ -197,7 +193,7 @@ def _maximize(
     *,
     covariance: Covariance,
     uniform_weights: bool,
-    ridge: float,
+    ridge: float | int,
 ) -> GaussianMixture:
     """Weights, means and covariances of the points each component is responsible for."""
     totals = jnp.sum(responsibilities, axis=0)

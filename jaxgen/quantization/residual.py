@@ -61,9 +61,7 @@ def residual_nearest_codes(
     return jnp.moveaxis(indices, 0, -1)
 
 
-def residual_lookup(
-    codebooks: Float[ArrayLike, "..."], indices: Int[ArrayLike, "..."]
-) -> Float[Array, "*batch dim"]:
+def residual_lookup(codebooks: Float[ArrayLike, "..."], indices: Int[ArrayLike, "..."]) -> Float[Array, "*batch dim"]:
     r"""Sum of the codes of all stages.
 
     .. math::

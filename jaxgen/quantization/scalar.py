@@ -54,7 +54,7 @@ def quantize_scalar(
 
 
 def lloyd_max(
-    density: Callable[..., ArrayLike], num_levels: int, *, support: tuple[float, float]
+    density: Callable[..., ArrayLike], num_levels: int, *, support: tuple[float | int, float | int]
 ) -> ScalarQuantizer:
     r"""Scalar quantizer of a density whose levels are centroids and whose boundaries are midpoints.
 
@@ -262,9 +262,7 @@ def _monge_row(data: _SortedSamples, previous: np.ndarray, level: int) -> tuple[
     return best, choice
 
 
-def _move_one_empty(
-    data: _SortedSamples, levels: np.ndarray, ends: np.ndarray, weight: np.ndarray
-) -> np.ndarray:
+def _move_one_empty(data: _SortedSamples, levels: np.ndarray, ends: np.ndarray, weight: np.ndarray) -> np.ndarray:
     owner = np.repeat(np.arange(len(levels)), np.diff(ends))
     moved = levels.copy()
     moved[np.argmin(weight)] = data.values[np.argmax(np.abs(data.values - levels[owner]))]
@@ -291,9 +289,7 @@ class _LloydStep(NamedTuple):
 def _lloyd_step(moments: Moments, levels: np.ndarray) -> _LloydStep:
     inner = (levels[:-1] + levels[1:]) / 2
     whole = moments.cumulative[:, [0, -1]]
-    mass, first, second = np.diff(
-        np.concatenate([whole[:, :1], moments.below(inner), whole[:, 1:]], axis=1), axis=1
-    )
+    mass, first, second = np.diff(np.concatenate([whole[:, :1], moments.below(inner), whole[:, 1:]], axis=1), axis=1)
     shifted = levels - moments.center
     # Differences of cumulative integrals below 1e-15 are rounding: such a cell keeps its level.
     filled = mass > 1e-15

@@ -1,10 +1,248 @@
+"""Nearest codes against brute force; EMA codebooks against k-means; several devices against one."""
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import entropy
 
-from jaxgen.quantization import nearest_code
+from jaxgen.quantization import (
+    EmaCodebook,
+    code_counts,
+    codebook_from_ema,
+    ema_codebook_update,
+    init_ema_codebook,
+    lookup,
+    nearest_code,
+    perplexity,
+    revive_dead_codes,
+    usage,
+)
 
 
-def test_nearest_code_is_brute_force():
+def brute_force(vectors, codebook):
+    vectors, codebook = np.asarray(vectors, np.float64), np.asarray(codebook, np.float64)
+    return np.argmin(np.sum((vectors[..., None, :] - codebook) ** 2, axis=-1), axis=-1)
+
+
+def normals(seed, *shape, dtype=np.float32):
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+@pytest.mark.parametrize("codes", [1, 63, 64, 65, 200])
+@pytest.mark.parametrize("chunk_size", [None, 1, 7, 1000])
+def test_nearest_code_is_brute_force(codes, chunk_size):
+    vectors, codebook = normals(0, 3, 10, 5), normals(1, codes, 5)
+    found = nearest_code(vectors, codebook, chunk_size=chunk_size)
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, brute_force(vectors, codebook))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 199))
+def test_ties_take_the_lowest_index(seed, first):
+    codebook = np.random.default_rng(seed).integers(-2, 3, (200, 3)).astype(np.float32)
+    vectors = np.random.default_rng(seed + 1).integers(-2, 3, (20, 3)).astype(np.float32)
+    codebook[150] = codebook[first]
+    # Integers and a mean of zero leave no rounding, so that equal distances are equal numbers.
+    codebook = np.concatenate([codebook, -codebook])
+    np.testing.assert_array_equal(nearest_code(vectors, codebook), brute_force(vectors, codebook))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6))
+def test_permuted_codes_permute_indices(seed):
+    vectors, codebook = normals(seed, 50, 4), normals(seed + 1, 100, 4)
+    order = np.random.default_rng(seed).permutation(100)
+    found = nearest_code(vectors, codebook[order])
+    np.testing.assert_array_equal(order[found], nearest_code(vectors, codebook))
+
+
+def test_vectors_far_from_the_origin_keep_their_codes():
+    vectors, codebook = normals(0, 500, 8) + np.float32(1e4), normals(1, 300, 8) + np.float32(1e4)
+    np.testing.assert_array_equal(nearest_code(vectors, codebook), brute_force(vectors, codebook))
+
+
+def test_half_precision_inputs_are_compared_in_float32():
+    vectors, codebook = normals(0, 400, 64).astype(jnp.bfloat16), normals(1, 500, 64).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(nearest_code(vectors, codebook), brute_force(vectors, codebook))
+
+
+def test_float64_is_searched_in_float64(x64):
+    # The last two codes differ by less than float32 resolves.
+    codebook = jnp.array([[0.0], [1.0 + 1e-6], [1.0]])
+    assert nearest_code(jnp.array([[1.0]]), codebook).tolist() == [2]
+
+
+def test_no_array_of_all_scores():
+    text = str(jax.make_jaxpr(lambda v, c: nearest_code(v, c, chunk_size=10))(normals(0, 100, 4), normals(1, 70, 4)))
+    assert "f32[10,128]" in text
+    assert "f32[100,70]" not in text
+    assert "f32[100,128]" not in text
+    assert "70,4]" not in text.replace("f32[70,4]", "")
+
+
+def test_nearest_code_under_vmap_and_grad():
+    vectors, codebooks = normals(0, 3, 20, 4), normals(1, 3, 70, 4)
+    found = jax.vmap(nearest_code)(vectors, codebooks)
+    np.testing.assert_array_equal(found, np.stack([brute_force(*pair) for pair in zip(vectors, codebooks)]))
+    gradient = jax.grad(lambda v: jnp.sum(v * nearest_code(v, codebooks[0])[:, None]))(vectors[0])
+    np.testing.assert_array_equal(gradient, np.repeat(found[0][:, None], 4, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("vectors", "codebook", "chunk_size", "error", "message"),
+    [
+        (
+            np.ones((3, 2), np.float32),
+            np.ones((0, 2), np.float32),
+            None,
+            ValueError,
+            r"at least one code.*\(0, 2\)",
+        ),
+        (np.ones((3, 2), np.float32), np.ones((4, 3), np.float32), None, ValueError, r"\(3, 2\).*\(4, 3\)"),
+        (np.ones((3, 2), np.float32), np.ones((4, 2), np.float32), 0, ValueError, "chunk_size.*0"),
+    ],
+)
+def test_nearest_code_refuses(vectors, codebook, chunk_size, error, message):
+    with pytest.raises(error, match=message):
+        nearest_code(vectors, codebook, chunk_size=chunk_size)
+
+
+def test_lookup_gathers_and_its_gradient_counts():
+    codebook = normals(0, 5, 3)
+    indices = np.array([[4, 0], [4, 4]])
+    np.testing.assert_array_equal(lookup(codebook, indices), codebook[indices])
+    gradient = jax.grad(lambda c: lookup(c, indices).sum())(codebook)
+    np.testing.assert_array_equal(gradient, np.repeat([[1.0], [0], [0], [0], [3]], 3, axis=1))
+    with pytest.raises(ValueError, match=r"0 to 5.*5 codes"):
+        lookup(codebook, np.array([0, 5]))
+    assert np.isnan(jax.jit(lookup)(codebook, np.array([0, 5]))[1]).all()
+
+
+def test_decay_zero_is_one_lloyd_step(x64):
+    points = normals(0, 500, 3, dtype=np.float64)
+    codebook = points[:20]
+    indices = nearest_code(points, codebook)
+    state = ema_codebook_update(init_ema_codebook(codebook, count=3.0), points, indices, decay=0.0)
+    lloyd = np.stack([points[np.asarray(indices) == k].mean(0) for k in range(20)])
+    np.testing.assert_allclose(codebook_from_ema(state), lloyd, rtol=1e-12)
+    np.testing.assert_array_equal(state.counts, np.bincount(indices, minlength=20))
+
+
+def test_running_estimates_follow_their_recursion(x64):
     rng = np.random.default_rng(0)
-    z, e = rng.normal(size=(100, 5)).astype(np.float32), rng.normal(size=(200, 5)).astype(np.float32)
-    expected = ((z[:, None] - e[None]) ** 2).sum(-1).argmin(1)
-    assert np.array_equal(nearest_code(z, e), expected)
+    counts, sums = rng.uniform(1, 2, 4), rng.normal(size=(4, 2))
+    state = EmaCodebook(jnp.asarray(counts), jnp.asarray(sums))
+    for step in range(5):
+        vectors, indices = rng.normal(size=(2, 6, 2)), rng.integers(0, 4, (2, 6))
+        state = ema_codebook_update(state, vectors, indices, decay=0.9)
+        one_hot = np.eye(4)[indices.ravel()]
+        counts = 0.9 * counts + 0.1 * one_hot.sum(0)
+        sums = 0.9 * sums + 0.1 * one_hot.T @ vectors.reshape(-1, 2)
+        np.testing.assert_allclose(state.counts, counts, rtol=1e-13, err_msg=str(step))
+        np.testing.assert_allclose(state.sums, sums, rtol=1e-12)
+        np.testing.assert_allclose(codebook_from_ema(state), sums / counts[:, None], rtol=1e-12)
+
+
+def test_smoothing_is_laplaces_and_only_in_the_read_out(x64):
+    counts, sums = np.array([3.0, 0.5, 0.0]), normals(0, 3, 2, dtype=np.float64)
+    state = EmaCodebook(jnp.asarray(counts), jnp.asarray(sums))
+    smoothed = (counts + 0.1) / (counts.sum() + 3 * 0.1) * counts.sum()
+    np.testing.assert_allclose(codebook_from_ema(state, smoothing=0.1), sums / smoothed[:, None], rtol=1e-12)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
+def test_an_unused_code_keeps_its_place_for_ever(decay):
+    codebook = normals(0, 4, 3)
+    vectors, indices = jnp.asarray(normals(1, 6, 3)), jnp.zeros(6, jnp.int32)
+    update = jax.jit(lambda i, state: ema_codebook_update(state, vectors, indices, decay=decay))
+    state = jax.lax.fori_loop(0, 20_000, update, init_ema_codebook(codebook))
+    np.testing.assert_allclose(codebook_from_ema(state)[1:], codebook[1:], rtol=2e-3)
+    np.testing.assert_allclose(state.counts[1:], 1e-6, rtol=0.02)
+    np.testing.assert_allclose(codebook_from_ema(state)[0], vectors.mean(0), rtol=1e-4)
+
+
+def test_several_devices_keep_one_codebook():
+    vectors, codebook = normals(0, 4, 25, 3), normals(1, 10, 3)
+    state = init_ema_codebook(codebook)
+
+    def update(state, vectors, axis_name=None):
+        indices = nearest_code(vectors, codebook_from_ema(state))
+        state = ema_codebook_update(state, vectors, indices, decay=0.7, axis_name=axis_name)
+        return revive_dead_codes(jax.random.key(3), state, vectors, threshold=2.0, axis_name=axis_name)
+
+    one = update(state, vectors.reshape(100, 3))
+    many = jax.pmap(lambda v: update(state, v, "device"), axis_name="device")(vectors)
+    for expected, found in zip(one, many):
+        for device in found:
+            np.testing.assert_allclose(device, expected, rtol=1e-5, atol=1e-6)
+    assert np.any(np.asarray(one.counts) > 2)
+
+
+def test_no_gradient_reaches_the_encodings():
+    def total(vectors):
+        state = ema_codebook_update(init_ema_codebook(normals(0, 4, 3)), vectors, jnp.arange(4), decay=0.5)
+        return jnp.sum(revive_dead_codes(jax.random.key(0), state, vectors, threshold=1.0).sums)
+
+    assert not np.any(jax.grad(total)(normals(1, 4, 3)))
+
+
+def test_revival_resets_place_count_and_sum_together():
+    counts = jnp.array([6.0, 0.1, 5.0, 0.0, 0.2])
+    state = EmaCodebook(counts, counts[:, None] * normals(0, 5, 2))
+    vectors = normals(1, 2, 4, 2)
+    revived = revive_dead_codes(jax.random.key(0), state, vectors, threshold=0.5)
+    places = np.asarray(codebook_from_ema(revived))
+    chosen = [np.flatnonzero(np.all(np.abs(vectors.reshape(8, 2) - places[k]) < 1e-6, axis=1)) for k in (1, 3, 4)]
+    assert [len(c) for c in chosen] == [1, 1, 1]
+    assert len(set(np.concatenate(chosen))) == 3
+    np.testing.assert_allclose(revived.counts, [6.0, 2.26, 5.0, 2.26, 2.26], rtol=1e-6)
+    for before, after in zip(state, revived):
+        np.testing.assert_array_equal(np.asarray(after)[[0, 2]], np.asarray(before)[[0, 2]])
+
+
+def test_revival_draws_every_vector_equally_often():
+    state = EmaCodebook(jnp.array([0.0, 4.0]), jnp.array([[0.0], [4.0]]))
+    vectors = jnp.arange(4.0)[:, None]
+    keys = jax.random.split(jax.random.key(0), 4000)
+    places = jax.vmap(lambda key: codebook_from_ema(revive_dead_codes(key, state, vectors, threshold=1.0))[0, 0])
+    counts = np.bincount(np.asarray(places(keys)).astype(int), minlength=4)
+    assert np.all(np.abs(counts - 1000) < 5 * np.sqrt(750))
+
+
+def test_more_dead_codes_than_vectors_share_them_evenly():
+    state = EmaCodebook(jnp.zeros(6), jnp.zeros((6, 1)))
+    revived = revive_dead_codes(jax.random.key(0), state, jnp.array([[1.0], [2.0], [3.0]]), threshold=1.0)
+    assert sorted(codebook_from_ema(revived).ravel().tolist()) == [1, 1, 2, 2, 3, 3]
+
+
+def test_counts_perplexity_and_usage(x64):
+    indices = np.random.default_rng(0).integers(0, 7, (5, 30))
+    counts = code_counts(indices, 10)
+    np.testing.assert_array_equal(counts, np.bincount(indices.ravel(), minlength=10))
+    rows = np.random.default_rng(1).uniform(0, 3, (4, 9)) * (np.arange(9) > 2)
+    np.testing.assert_allclose(perplexity(rows), np.exp(entropy(rows, axis=-1)), rtol=1e-12)
+    np.testing.assert_allclose(usage(rows), np.full(4, 6 / 9))
+    assert float(usage(np.array([0.1, 1.0, 2.0, 0.0]), threshold=0.5)) == 0.5
+    assert float(perplexity(np.zeros(5))) == 0.0
+
+
+def test_perplexity_of_extreme_counts_has_a_finite_gradient():
+    counts = jnp.array([0.0, 1e-30, 1e30, 5.0])
+    assert np.isfinite(perplexity(counts))
+    assert np.all(np.isfinite(jax.grad(perplexity)(counts)))
+
+
+def test_ema_refuses():
+    state = init_ema_codebook(normals(0, 4, 3))
+    with pytest.raises(ValueError, match=r"\(5, 3\).*\(4,\)"):
+        ema_codebook_update(state, normals(1, 5, 3), np.zeros(4, np.int32), decay=0.9)
+    with pytest.raises(ValueError, match=r"decay.*1\.5"):
+        ema_codebook_update(state, normals(1, 5, 3), np.zeros(5, np.int32), decay=1.5)
+    with pytest.raises(ValueError, match=r"\(5, 2\).*dim 3"):
+        revive_dead_codes(jax.random.key(0), state, normals(1, 5, 2), threshold=1.0)
+    with pytest.raises(ValueError, match="at least one code"):
+        init_ema_codebook(np.ones((0, 3), np.float32))

@@ -1,0 +1,107 @@
+"""Finite scalar quantization by enumeration of its codes; residual quantization against NumPy."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.quantization import (
+    finite_scalar_codes,
+    finite_scalar_indices,
+    finite_scalar_quantize,
+    kmeans,
+    residual_kmeans,
+    residual_lookup,
+    residual_nearest_codes,
+)
+
+
+@pytest.mark.parametrize("levels", [(2,), (3, 4), (5, 2, 3), (8, 5, 5)])
+def test_indices_count_every_code_once_and_invert(levels):
+    # A code's digits, the first varying fastest.
+    digits = np.array([d[::-1] for d in itertools.product(*(range(n) for n in levels[::-1]))])
+    codes = digits / (np.array(levels) // 2) - 1
+    np.testing.assert_allclose(finite_scalar_codes(np.arange(np.prod(levels)), levels=levels), codes, atol=1e-7)
+    indices = finite_scalar_indices(codes.astype(np.float32), levels=levels)
+    assert indices.dtype == jnp.int32
+    np.testing.assert_array_equal(indices, np.arange(np.prod(levels)))
+
+
+@pytest.mark.parametrize("count", range(2, 10))
+def test_each_level_is_reached_and_nothing_else(count):
+    grid = np.linspace(-12, 12, 4001, dtype=np.float32)[:, None]
+    codes = np.asarray(finite_scalar_quantize(grid, levels=(count,)))[:, 0]
+    expected = np.asarray(finite_scalar_codes(np.arange(count), levels=(count,)))[:, 0]
+    np.testing.assert_array_equal(np.unique(codes), expected)
+    assert np.all(np.diff(codes) >= 0)
+    # Extremes stay at the outermost level, in value and gradient.
+    extreme = jnp.array([[-1e30], [1e30]])
+    np.testing.assert_array_equal(finite_scalar_quantize(extreme, levels=(count,))[:, 0], expected[[0, -1]])
+    assert not np.any(jax.grad(lambda z: finite_scalar_quantize(z, levels=(count,)).sum())(extreme))
+
+
+def test_finite_gradient_is_that_of_the_bound_alone(x64):
+    levels, z = (4, 5), np.random.default_rng(0).normal(size=(6, 2))
+    half_range = np.array([3, 4]) * 1.001 / 2
+    shift = np.arctanh(np.array([0.5, 0.0]) / half_range)
+    expected = half_range / np.cosh(z + shift) ** 2 / 2
+    found = jax.grad(lambda z: finite_scalar_quantize(z, levels=levels).sum())(z)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    bounded = half_range * np.tanh(z + shift) - np.array([0.5, 0.0])
+    np.testing.assert_array_equal(finite_scalar_quantize(z, levels=levels), np.round(bounded) / 2)
+
+
+def test_finite_refuses():
+    with pytest.raises(ValueError, match=r"\(2, 3\).*2"):
+        finite_scalar_quantize(np.ones((2, 3), np.float32), levels=(3, 3))
+    with pytest.raises(ValueError, match=r"\(3, 1\)"):
+        finite_scalar_quantize(np.ones((2, 2), np.float32), levels=(3, 1))
+    with pytest.raises(ValueError, match="int32"):
+        finite_scalar_codes(np.arange(2), levels=(2,) * 31)
+
+
+def greedy(vectors, codebooks):
+    residual, indices = vectors.copy(), []
+    for codebook in codebooks:
+        nearest = np.argmin(((residual[:, None] - codebook) ** 2).sum(-1), axis=1)
+        residual -= codebook[nearest]
+        indices.append(nearest)
+    return np.stack(indices, axis=-1), vectors - residual
+
+
+def test_residual_codes_are_greedy_search(x64):
+    rng = np.random.default_rng(0)
+    vectors, codebooks = rng.normal(size=(40, 3)), rng.normal(size=(4, 9, 3)) / np.arange(1, 5)[:, None, None]
+    indices, quantized = greedy(vectors, codebooks)
+    found = residual_nearest_codes(vectors.reshape(5, 8, 3), codebooks)
+    np.testing.assert_array_equal(found.reshape(40, 4), indices)
+    np.testing.assert_allclose(residual_lookup(codebooks, indices), quantized, rtol=1e-12, atol=1e-12)
+    gradient = jax.grad(lambda c: residual_lookup(c, indices).sum())(codebooks)
+    np.testing.assert_allclose(gradient[..., 0], [np.bincount(i, minlength=9) for i in indices.T])
+
+
+def test_first_stage_is_k_means_and_more_stages_lower_the_error():
+    points = np.random.default_rng(1).normal(size=(500, 4)).astype(np.float32)
+    key = jax.random.key(0)
+    codebooks = residual_kmeans(key, points, 8, num_stages=3)
+    first = kmeans(jax.random.split(key, 3)[0], points, 8)
+    np.testing.assert_array_equal(codebooks[0], first.centroids)
+    indices = residual_nearest_codes(points, codebooks)
+    errors = [float(np.sum((points - residual_lookup(codebooks[:s], indices[:, :s])) ** 2)) for s in (1, 2, 3)]
+    np.testing.assert_allclose(errors[0], first.inertia, rtol=1e-4)
+    # Three bits a stage on four dimensions: the rate–distortion bound is a factor of 2^(−2·3/4) a stage.
+    assert 2**-1.5 < errors[1] / errors[0] < 0.75
+    assert 2**-1.5 < errors[2] / errors[1] < 0.75
+
+
+def test_residual_refuses():
+    with pytest.raises(ValueError, match=r"\(3, 2\).*\(1, 4, 3\)"):
+        residual_nearest_codes(np.ones((3, 2), np.float32), np.ones((1, 4, 3), np.float32))
+    with pytest.raises(ValueError, match=r"\(3, 2\).*\(1, 4, 3\)"):
+        residual_lookup(np.ones((1, 4, 3), np.float32), np.zeros((3, 2), np.int32))
+    with pytest.raises(ValueError, match=r"\(0, 4, 3\)"):
+        residual_nearest_codes(np.ones((3, 3), np.float32), np.ones((0, 4, 3), np.float32))
+    with pytest.raises(ValueError, match=r"num_stages.*0"):
+        residual_kmeans(jax.random.key(0), np.ones((3, 3), np.float32), 2, num_stages=0)

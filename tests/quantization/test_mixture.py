@@ -1,0 +1,152 @@
+"""EM against scikit-learn from the same start, densities against SciPy, and the limit of k-means."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+from sklearn.mixture import GaussianMixture as Reference
+
+from jaxgen.quantization import GaussianMixture, gaussian_mixture, kmeans, mixture_log_joint
+
+KINDS = {"full": "full", "diagonal": "diag", "spherical": "spherical"}
+IDENTITY = {"full": np.eye(3), "diagonal": np.ones(3), "spherical": 1.0, "identity": 1.0}
+
+
+def points_of(seed, scale=1.0):
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(size=(4, 3, 3))
+    which = rng.choice(4, 300, p=[0.1, 0.2, 0.3, 0.4])
+    return scale * (
+        rng.normal(0, 3, (4, 3))[which] + np.einsum("nij,nj->ni", factors[which], rng.normal(size=(300, 3)))
+    )
+
+
+def start_of(points, kind, num_components=4):
+    return GaussianMixture(
+        jnp.full(num_components, 1 / num_components),
+        jnp.asarray(points[:num_components]),
+        jnp.stack([jnp.asarray(IDENTITY[kind])] * num_components),
+        jnp.array(0.0),
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_em_is_scikit_learns_from_the_same_start(x64, kind):
+    points = points_of(0) + 50
+    start = start_of(points, kind)
+    ours = gaussian_mixture(
+        jax.random.key(0), points, 4, covariance=kind, init=start, max_iterations=60, tolerance=-1.0
+    )
+    reference = Reference(
+        4,
+        covariance_type=KINDS[kind],
+        weights_init=np.asarray(start.weights),
+        means_init=points[:4],
+        precisions_init=np.stack([np.asarray(IDENTITY[kind])] * 4),
+        max_iter=60,
+        tol=0.0,
+        reg_covar=1e-6,
+    )
+    with pytest.warns(Warning, match="converge"):
+        reference.fit(points)
+    np.testing.assert_allclose(ours.weights, reference.weights_, rtol=1e-7)
+    np.testing.assert_allclose(ours.means, reference.means_, rtol=1e-7)
+    np.testing.assert_allclose(ours.covariances, reference.covariances_, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(ours.log_likelihood, reference.score(points), rtol=1e-8)
+
+
+@pytest.mark.parametrize("uniform_weights", [False, True])
+@pytest.mark.parametrize("kind", IDENTITY)
+def test_log_likelihood_never_falls(x64, kind, uniform_weights):
+    points = points_of(1)
+    mixture, values = start_of(points, kind), []
+    for _ in range(12):
+        mixture = gaussian_mixture(
+            jax.random.key(0),
+            points,
+            4,
+            covariance=kind,
+            uniform_weights=uniform_weights,
+            max_iterations=1,
+            ridge=0.0,
+            init=mixture,
+        )
+        values.append(float(mixture.log_likelihood))
+    assert np.all(np.diff(values) >= -1e-12)
+    assert values[-1] > values[0] + 1e-3
+    if uniform_weights:
+        np.testing.assert_array_equal(mixture.weights, np.full(4, 0.25))
+    if kind == "identity":
+        np.testing.assert_array_equal(mixture.covariances, np.ones(4))
+
+
+@pytest.mark.parametrize("kind", IDENTITY)
+def test_log_joint_is_scipys_density(x64, kind):
+    rng = np.random.default_rng(2)
+    factors = rng.normal(size=(2, 3, 3))
+    covariances = {
+        "full": factors @ factors.transpose(0, 2, 1) + np.eye(3),
+        "diagonal": rng.uniform(0.5, 2, (2, 3)),
+        "spherical": np.array([0.3, 2.0]),
+        "identity": np.ones(2),
+    }[kind]
+    weights, means, points = np.array([0.3, 0.7]), rng.normal(size=(2, 3)), points_of(2)
+    mixture = GaussianMixture(*(jnp.asarray(x) for x in (weights, means, covariances, 0.0)))
+    expected = [
+        np.log(weights[k])
+        + multivariate_normal(means[k], covariances[k] * (1 if kind == "full" else np.eye(3))).logpdf(points)
+        for k in range(2)
+    ]
+    np.testing.assert_allclose(mixture_log_joint(points, mixture), np.transpose(expected), rtol=1e-10)
+
+
+def test_returned_log_likelihood_is_that_of_the_returned_parameters(x64):
+    points = points_of(3)
+    mixture = gaussian_mixture(jax.random.key(0), points, 3)
+    density = sum(
+        float(w) * multivariate_normal(np.asarray(m), np.asarray(c)).pdf(points)
+        for w, m, c in zip(mixture.weights, mixture.means, mixture.covariances)
+    )
+    np.testing.assert_allclose(mixture.log_likelihood, np.mean(np.log(density)), rtol=1e-10)
+
+
+def test_one_full_component_is_the_sample_mean_and_covariance(x64):
+    points = points_of(4)
+    mixture = gaussian_mixture(jax.random.key(0), points, 1, ridge=0.0)
+    np.testing.assert_allclose(mixture.means[0], points.mean(0), rtol=1e-10)
+    np.testing.assert_allclose(mixture.covariances[0], np.cov(points.T, bias=True), rtol=1e-10)
+
+
+def test_identity_and_uniform_weights_become_k_means_as_points_grow_apart(x64):
+    points = points_of(5, scale=1e3)
+    mixture = gaussian_mixture(
+        jax.random.key(1), points, 6, covariance="identity", uniform_weights=True, init=start_of(points, "identity", 6)
+    )
+    clusters = kmeans(jax.random.key(1), points, 6, init=points[:6])
+    np.testing.assert_allclose(mixture.means, clusters.centroids, rtol=1e-8)
+
+
+def test_a_component_without_points_stays_where_it_was(x64):
+    points = points_of(6)
+    start = start_of(points, "diagonal")
+    start = start._replace(means=start.means.at[2].set(1e4))
+    mixture = gaussian_mixture(jax.random.key(0), points, 4, covariance="diagonal", init=start, max_iterations=5)
+    np.testing.assert_allclose(mixture.means[2], np.full(3, 1e4), rtol=1e-12)
+    np.testing.assert_array_equal(mixture.covariances[2], np.ones(3))
+    assert float(mixture.weights[2]) == 0
+    assert np.isfinite(mixture.log_likelihood)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_components": 400}, r"\(300, 3\) are fewer.*400"),
+        ({"num_components": 2, "ridge": -1.0}, r"ridge.*-1"),
+        ({"num_components": 2, "max_iterations": 0}, r"max_iterations.*0"),
+        ({"num_components": 2, "init": start_of(np.ones((4, 3)), "full")}, r"\(4, 3\).*\(2, 3\)"),
+    ],
+)
+def test_mixture_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        gaussian_mixture(jax.random.key(0), points_of(0), **arguments)
