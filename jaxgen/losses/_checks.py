@@ -87,8 +87,7 @@ def as_observed(mask: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
     fits = observed.ndim == len(shape) and all(m in (1, n) for m, n in zip(observed.shape, shape))
     if not fits:
         raise ValueError(
-            f"mask must have as many axes as the targets, each equal or 1, got shapes {observed.shape} and "
-            f"{shape}"
+            f"mask must have as many axes as the targets, each equal or 1, got shapes {observed.shape} and {shape}"
         )
     return observed
 

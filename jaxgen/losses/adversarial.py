@@ -338,9 +338,7 @@ def gradient_penalty(
     return jnp.square(norms - target)
 
 
-def r1_penalty(
-    critic: Callable[[Array], Array], real: Num[ArrayLike, "batch *dims"]
-) -> Float[Array, " batch"]:
+def r1_penalty(critic: Callable[[Array], Array], real: Num[ArrayLike, "batch *dims"]) -> Float[Array, " batch"]:
     r"""Squared slope of the discriminator at the data.
 
     .. math::

@@ -119,9 +119,7 @@ def kl_isotropic_gaussian(
     num_latents = math.prod(mean.shape[1:])
     # σ² − 1 − 2 log σ through expm1, which keeps its digits near σ = 1.
     log_scale = jnp.log(scale)
-    return 0.5 * sum_per_example(jnp.square(mean)) + num_latents * (
-        0.5 * jnp.expm1(2 * log_scale) - log_scale
-    )
+    return 0.5 * sum_per_example(jnp.square(mean)) + num_latents * (0.5 * jnp.expm1(2 * log_scale) - log_scale)
 
 
 def kl_between_diagonal_gaussians(

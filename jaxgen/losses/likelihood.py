@@ -45,8 +45,8 @@ def gaussian_nll(
     Args:
         mean: [batch, *dims], the predicted mean.
         targets: [batch, *dims], the data, in the units of `mean`.
-        scale: the standard deviation, positive, of any shape that broadcasts to that of `mean`; it may be
-            learned.
+        scale: the standard deviation, positive, of any shape that broadcasts to that of `mean`. A learned one
+            is bounded by the network: the gradient in σ grows as 1/σ³, which float32 holds to about σ = 1e-8.
         mask: what is observed; None means all.
 
     Returns:
@@ -340,9 +340,7 @@ def optimal_gaussian_scale(
     return jnp.sqrt(jnp.maximum(total / jnp.maximum(count, 1), floor**2))
 
 
-def bits_per_dim(
-    nll: Num[ArrayLike, "*shape"], num_dims: int, *, bin_width: float = 1.0
-) -> Float[Array, "*shape"]:
+def bits_per_dim(nll: Num[ArrayLike, "*shape"], num_dims: int, *, bin_width: float = 1.0) -> Float[Array, "*shape"]:
     r"""Nats per example as bits per dimension of the discrete data.
 
     .. math::

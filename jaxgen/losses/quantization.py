@@ -13,9 +13,7 @@ from jaxtyping import Float, Num
 from jaxgen.losses._checks import as_pair, sum_per_example
 
 
-def codebook_loss(
-    encodings: Num[ArrayLike, "batch *dims"], codes: Num[ArrayLike, "..."]
-) -> Float[Array, " batch"]:
+def codebook_loss(encodings: Num[ArrayLike, "batch *dims"], codes: Num[ArrayLike, "..."]) -> Float[Array, " batch"]:
     r"""Pulls the codes to the encodings; no gradient reaches the encoder.
 
     .. math::
@@ -44,9 +42,7 @@ def codebook_loss(
     return sum_per_example(jnp.square(lax.stop_gradient(encodings) - codes))
 
 
-def commitment_loss(
-    encodings: Num[ArrayLike, "batch *dims"], codes: Num[ArrayLike, "..."]
-) -> Float[Array, " batch"]:
+def commitment_loss(encodings: Num[ArrayLike, "batch *dims"], codes: Num[ArrayLike, "..."]) -> Float[Array, " batch"]:
     r"""Pulls the encodings to the codes; no gradient reaches the codebook.
 
     .. math::

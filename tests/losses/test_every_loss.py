@@ -29,7 +29,7 @@ LOGVAR = (-60.0, 20.0)
 GAUSSIAN = ((-1e4, 1e4), LOGVAR)
 
 
-def _linear_critic(x):
+def _smooth_critic(x):
     return jnp.tanh(x / 100).sum(axis=1)
 
 
@@ -95,11 +95,11 @@ CASES = {
     "wasserstein_discriminator_loss": Case(L.wasserstein_discriminator_loss, ((BATCH,), (BATCH,))),
     "wasserstein_generator_loss": Case(L.wasserstein_generator_loss, ((BATCH,),)),
     "gradient_penalty": Case(
-        lambda x, y: L.gradient_penalty(_linear_critic, x, y, jax.random.key(0)),
+        lambda x, y: L.gradient_penalty(_smooth_critic, x, y, jax.random.key(0)),
         (LATENTS, LATENTS),
         couples_examples=True,  # the share u belongs to the position in the batch
     ),
-    "r1_penalty": Case(lambda x: L.r1_penalty(_linear_critic, x), (LATENTS,)),
+    "r1_penalty": Case(lambda x: L.r1_penalty(_smooth_critic, x), (LATENTS,)),
     "group_lasso": Case(lambda w: L.group_lasso(w, axis=1)[None], (LATENTS,), couples_examples=True),
     "prox_group_lasso": Case(lambda w: L.prox_group_lasso(w, 0.1, axis=1), (LATENTS,)),
 }
@@ -281,7 +281,7 @@ REFUSED = {
         "threshold must not be negative, got -1",
     ),
     "penalty shapes": (
-        lambda: L.gradient_penalty(_linear_critic, Z34, Z34[:2], jax.random.key(0)),
+        lambda: L.gradient_penalty(_smooth_critic, Z34, Z34[:2], jax.random.key(0)),
         r"real and fake .*\(3, 4\) and \(2, 4\)",
     ),
 }
