@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure as Drawing
 
 Scale = Literal["cpu", "full"]
 Better = Literal["equal", "below", "above"]
@@ -52,10 +51,10 @@ class Figure(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Figures, and pictures as ``{short name: (caption, drawing)}``."""
+    """Figures, and pictures as ``{short name: (caption, PNG file)}``."""
 
     figures: list[Figure]
-    pictures: Mapping[str, tuple[str, Drawing]] = {}
+    pictures: Mapping[str, tuple[str, Path]] = {}
 
 
 #: ``run(*, seeds, scale, workdir) -> Outcome``
@@ -210,6 +209,26 @@ def perform(name: str, run: Run, *, seeds: int, scale: Scale) -> tuple[Outcome, 
         return outcome, spent()
 
 
+def evaluated(path: Path, *, importance_samples: int | None = None) -> dict[str, list[float]]:
+    """The figures of a run's last checkpoint on its test split by name, one value for each seed.
+
+    The last and not the best: the best is chosen on the split that it would be judged on.
+    """
+    from jaxgen import report
+
+    report.evaluate(path, which="last", importance_samples=importance_samples)
+    figures = json.loads((path / "evaluation.json").read_text())["figures"]
+    return {name: value if isinstance(value, list) else [value] for name, value in figures.items()}
+
+
+def pictures(path: Path, captions: Mapping[str, str]) -> dict[str, tuple[str, Path]]:
+    """Pictures of a run's report, by their file's name: what the first replica's last checkpoint makes."""
+    from jaxgen import report
+
+    report.write(path, which="last")
+    return {name: (caption, path / "plots" / f"{name}.png") for name, caption in captions.items()}
+
+
 def main(run: Run) -> None:
     """The command line of one experiment: runs it and prints ours / reference / difference."""
     import tyro
@@ -230,12 +249,3 @@ def main(run: Run) -> None:
     except UserError as error:
         print(f"{path.name}: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def evaluated(path: Path, *, which: str = "best", importance_samples: int | None = None) -> dict[str, list[float]]:
-    """The evaluated figures of a run on its test split by name, one value for each seed."""
-    from jaxgen import report
-
-    report.evaluate(path, which=which, importance_samples=importance_samples)
-    figures = json.loads((path / "evaluation.json").read_text())["figures"]
-    return {name: value if isinstance(value, list) else [value] for name, value in figures.items()}

@@ -21,15 +21,15 @@ from typing import Annotated, Any
 
 import tyro
 from figures import HEADINGS, PICTURE_BYTES, RESULTS, ROOT, Scale, columns, perform, result, show
-from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
-from jaxgen import plots
 from jaxgen.errors import UserError
 from jaxgen.runs import write_json
 
 README = ROOT / "experiments" / "README.md"
 BEGIN, END = "<!-- results: written by reproduce.py -->", "<!-- end of results -->"
+#: What an experiment's function takes, by which it is known.
+_RUN = {"seeds", "scale", "workdir"}
 
 
 def experiments() -> dict[str, str]:
@@ -38,8 +38,11 @@ def experiments() -> dict[str, str]:
     for path in sorted((ROOT / "experiments").glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in tree.body:
-            is_run = isinstance(node, ast.FunctionDef) and node.name == "run"
-            if is_run and {argument.arg for argument in node.args.kwonlyargs} == {"seeds", "scale", "workdir"}:
+            if (
+                isinstance(node, ast.FunctionDef)
+                and node.name == "run"
+                and {a.arg for a in node.args.kwonlyargs} == _RUN
+            ):
                 found[path.stem] = ast.get_docstring(tree) or ""
     return found
 
@@ -81,30 +84,29 @@ def reproduce(
 
 def _run(name: str, head: str, *, seeds: int | None, scale: Scale) -> int:
     run = importlib.import_module(name).run
-    seeds = inspect.signature(run).parameters["seeds"].default if seeds is None else seeds
-    outcome, seconds = perform(name, run, seeds=seeds, scale=scale)
-    record = result(name, scale, head, outcome, seeds=seeds, seconds=seconds)
+    replicas: int = inspect.signature(run).parameters["seeds"].default if seeds is None else seeds
+    outcome, seconds = perform(name, run, seeds=replicas, scale=scale)
+    record = result(name, scale, head, outcome, seeds=replicas, seconds=seconds)
     RESULTS.mkdir(exist_ok=True)
-    for picture, (_, drawing) in zip(record["pictures"], outcome.pictures.values()):
-        save_small(drawing, RESULTS / picture["file"])
+    for picture, (_, source) in zip(record["pictures"], outcome.pictures.values()):
+        save_small(source, RESULTS / picture["file"])
     write_json(RESULTS / f"{name}-{scale}.json", record)
-    print(f"{name}, {seeds} seeds, scale {scale}, {seconds:.0f} s")
+    print(f"{name}, {replicas} seeds, scale {scale}, {seconds:.0f} s")
     show(record["figures"])
     return int(any(figure["within"] is False for figure in record["figures"]))
 
 
-def save_small(drawing: Drawing, path: Path) -> None:
-    """Saves a picture with few colours, at half size, and smaller yet until it fits its allowance in the repository."""
-    plots.save(drawing, path)
-    with Image.open(path) as opened:
+def save_small(source: Path, target: Path) -> None:
+    """A picture with few colours, at half size, and smaller yet until it fits its allowance in the repository."""
+    with Image.open(source) as opened:
         picture = opened.convert("RGB")
     share = 0.5
     while True:
         size = (max(1, int(picture.width * share)), max(1, int(picture.height * share)))
-        picture.resize(size, Image.Resampling.LANCZOS).quantize(64).save(path, optimize=True)
-        if path.stat().st_size < PICTURE_BYTES:
+        picture.resize(size, Image.Resampling.LANCZOS).quantize(64).save(target, optimize=True)
+        if target.stat().st_size < PICTURE_BYTES:
             return
-        share *= 0.9 * (PICTURE_BYTES / path.stat().st_size) ** 0.5
+        share *= 0.9 * (PICTURE_BYTES / target.stat().st_size) ** 0.5
 
 
 def load_results(folder: Path) -> list[dict[str, Any]]:

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
-from figures import Figure, Outcome, Scale, main
+from figures import Figure, Outcome, Scale, main, pictures
 
-from jaxgen import plots, runs
+from jaxgen import runs
 from jaxgen.data import load
 from jaxgen.data.prepare import make_prepare
 from jaxgen.runs import open_run
@@ -27,7 +26,6 @@ from jaxgen.training import Options
 from jaxgen.training.devices import Devices, replicate
 from jaxgen.training.evaluate import Evaluator, summarize
 from jaxgen.training.loop import learning_rate_schedule, num_steps
-from jaxgen.writers import read_jsonl
 
 
 class Setting(NamedTuple):
@@ -56,7 +54,7 @@ SETTINGS: dict[Scale, Setting] = {
 
 def estimate(path: Path, *, index: int, importance_samples: int, test_images: int) -> Mapping[str, Any]:
     """Evaluated figures of one replica on the first test images."""
-    trained = open_run(path, index=index, overrides={"importance_samples": importance_samples})
+    trained = open_run(path, index=index, which="last", overrides={"importance_samples": importance_samples})
     dataset, devices = load("mnist"), Devices(jax.local_devices()[:1])
     arrays = {name: array[:test_images] for name, array in dataset.test.items()}
     evaluator = Evaluator(trained.model, arrays, make_prepare(scale=dataset.scale, binarize="dynamic"), devices)
@@ -82,16 +80,11 @@ def run(*, seeds: int = 1, scale: Scale = "cpu", workdir: Path) -> Outcome:
         Figure(f"ELBO, {where}", [row["elbo"] for row in found], "nats", None, own),
         Figure("active units", [float(row["active_units"]) for row in found], "of 50", None, own),
     ]
-    trained = open_run(path)
-    drawn = np.asarray(trained.model.sample(trained.params, trained.statistics, jax.random.key(0), 64))
-    curve = plots.curves(read_jsonl(path / "metrics.jsonl"), names=["loss"], ylabel="nats")
-    return Outcome(
-        figures,
-        {
-            "curve": ("The negative ELBO over training; dots are evaluations on the test split.", curve),
-            "samples": ("Means of 64 draws from the prior, not chosen.", plots.samples(drawn)),
-        },
-    )
+    captions = {
+        "curves_nats": "The terms over training; dots are evaluations on the test split.",
+        "samples": "Means of 64 draws from the prior, not chosen.",
+    }
+    return Outcome(figures, pictures(path, captions))
 
 
 if __name__ == "__main__":

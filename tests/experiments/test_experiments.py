@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import reproduce
 from figures import Figure, Outcome
-from matplotlib.figure import Figure as Drawing
+from PIL import Image
 
 from jaxgen.errors import UserError
 
@@ -141,11 +141,12 @@ def test_every_experiment_opens_with_command_hardware_time_expected_figure_and_s
 
 
 def test_a_picture_is_made_to_fit_its_allowance(tmp_path):
-    drawing = Drawing(figsize=(3, 3))
-    noise = np.random.default_rng(0).random((400, 400, 3))
-    drawing.add_axes((0, 0, 1, 1)).imshow(noise, interpolation="nearest")
-    reproduce.save_small(drawing, tmp_path / "noise.png")
-    assert 1000 < (tmp_path / "noise.png").stat().st_size < figures.PICTURE_BYTES
+    noise = np.random.default_rng(0).integers(256, size=(600, 900, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.png")
+    reproduce.save_small(tmp_path / "large.png", tmp_path / "small.png")
+    assert 10_000 < (tmp_path / "small.png").stat().st_size < figures.PICTURE_BYTES
+    with Image.open(tmp_path / "small.png") as small:
+        assert small.width / small.height == pytest.approx(1.5, abs=0.02)
 
 
 def test_time_adds_up_over_interrupted_attempts(tmp_path):
