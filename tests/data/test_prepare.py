@@ -49,9 +49,7 @@ def test_noise_follows_the_position_and_the_key_and_not_the_rest_of_the_batch(op
     whole = prepared(x, scale=16.0, **options)
     part = [4, 1]
     np.testing.assert_array_equal(whole, prepared(x, scale=16.0, **options))
-    np.testing.assert_array_equal(
-        prepared(x[part], position=np.array(part), scale=16.0, **options), whole[part]
-    )
+    np.testing.assert_array_equal(prepared(x[part], position=np.array(part), scale=16.0, **options), whole[part])
     assert np.any(whole != prepared(x, scale=16.0, key=jax.random.key(8), **options))
     assert np.any(whole[:1] != prepared(x[:1], position=np.array([5]), scale=16.0, **options))
 

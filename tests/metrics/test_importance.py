@@ -107,9 +107,7 @@ def test_memory_does_not_grow_with_the_samples():
             return -jnp.square(jnp.sin(draws)).sum(axis=-1)
 
         def estimate(key):
-            return importance_weighted_log_likelihood(
-                weights, key, num_samples=num_samples, elements=batch * dims
-            )
+            return importance_weighted_log_likelihood(weights, key, num_samples=num_samples, elements=batch * dims)
 
         return jax.jit(estimate).lower(jax.random.key(0)).compile().memory_analysis().temp_size_in_bytes
 

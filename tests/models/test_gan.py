@@ -1,0 +1,195 @@
+"""The GAN: both players' losses and gradients in NumPy from the same noise, and who wins what."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import expit, log_expit
+
+from jaxgen.models import gan
+
+BATCH, NOISE, KEY = 5, 3, jax.random.key(9)
+OBJECTIVES = {
+    "non_saturating": (lambda r, f: -log_expit(r) - log_expit(-f), lambda f: -log_expit(f)),
+    "minimax": (lambda r, f: -log_expit(r) - log_expit(-f), lambda f: log_expit(-f)),
+    "hinge": (lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f), lambda f: -f),
+    "least_squares": (lambda r, f: ((r - 1) ** 2 + f**2) / 2, lambda f: (f - 1) ** 2 / 2),
+}
+
+
+def make(**options):
+    rng = np.random.default_rng(2)
+    options = {"shape": (2,), "noise_dim": NOISE, "hidden": (4,), "activation": "tanh"} | options
+    model = gan(**options)
+    batch = {"x": jnp.asarray(rng.normal(size=(BATCH, *options["shape"]))), "position": jnp.arange(BATCH) + 7}
+    params, statistics = jax.eval_shape(model.init, KEY, batch)
+    assert statistics == {}
+    return model, jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape)), params), batch
+
+
+def network(own, x):
+    layers = [own["params"][name] for name in sorted(own["params"])]
+    for layer in layers[:-1]:
+        x = np.tanh(x @ layer["kernel"] + layer["bias"])
+    return x @ layers[-1]["kernel"] + layers[-1]["bias"]
+
+
+def noise(position):
+    return np.stack([jax.random.normal(jax.random.fold_in(KEY, p), (NOISE,)) for p in position])
+
+
+def logits_of(params, batch, z):
+    real = network(params["discriminator"], np.asarray(batch["x"]))[:, 0]
+    return real, network(params["discriminator"], network(params["generator"], z))[:, 0]
+
+
+def slopes(function, own):
+    """Central differences of a function of one player's parameters."""
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.array, own))
+
+    def at(which, index, step):
+        moved = [a.copy() for a in leaves]
+        moved[which][index] += step
+        return function(jax.tree.unflatten(structure, moved))
+
+    found = [np.empty_like(a) for a in leaves]
+    for which, leaf in enumerate(leaves):
+        for index in np.ndindex(leaf.shape):
+            found[which][index] = (at(which, index, 1e-6) - at(which, index, -1e-6)) / 2e-6
+    return jax.tree.unflatten(structure, found)
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_both_players_losses_and_gradients_are_those_of_their_objective(x64, objective):
+    model, params, batch = make(objective=objective)
+    of_discriminator, of_generator = OBJECTIVES[objective]
+    z = noise(batch["position"])
+
+    def expected(player, own):
+        real, fake = logits_of(params | {player: own}, batch, z)
+        return np.mean(of_discriminator(real, fake) if player == "discriminator" else of_generator(fake))
+
+    for player in ("discriminator", "generator"):
+
+        def loss_fn(own, player=player):
+            return model.losses[player](params | {player: own}, {}, batch, KEY, True)
+
+        (loss, aux), gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params[player])
+        np.testing.assert_allclose(loss, expected(player, params[player]), rtol=1e-10)
+        finite = slopes(lambda own, player=player: expected(player, own), params[player])
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), gradient, finite)
+        assert aux.statistics == {}
+    values = jax.jit(model.evaluate)(params, {}, batch, KEY)
+    np.testing.assert_allclose(values["value"], -of_discriminator(*logits_of(params, batch, z)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("offset", [-15.0, 0.0, 4.0])
+def test_a_sure_discriminator_stops_the_minimax_generator_and_not_the_non_saturating_one(x64, offset):
+    gradients = []
+    for objective in ("minimax", "non_saturating"):
+        model, params, batch = make(objective=objective, hidden=())
+        last = params["discriminator"]["params"]["Dense_0"]
+        last["bias"] = last["bias"] + offset
+        one = {name: a[:1] for name, a in batch.items()}
+        loss_fn = jax.grad(lambda p, m=model, b=one: m.losses["generator"](p, {}, b, KEY, True)[0])
+        gradients.append(jax.jit(loss_fn)(params)["generator"])
+        _, fake = logits_of(params, one, noise(one["position"]))
+    # d log(1 − D) = −D dℓ and d(−log D) = −(1 − D) dℓ: one direction, of very different lengths.
+    ratio = expit(-fake[0]) / expit(fake[0])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a * ratio, b, rtol=1e-8), *gradients)
+    assert max(np.abs(a).max() for a in jax.tree.leaves(gradients[1])) > 1e-3
+
+
+def test_the_value_is_minus_log_four_where_the_discriminator_cannot_tell(x64):
+    model, params, batch = make()
+    params["discriminator"] = jax.tree.map(jnp.zeros_like, params["discriminator"])
+    value = model.evaluate(params, {}, batch, KEY)["value"]
+    np.testing.assert_allclose(value, np.full(BATCH, -np.log(4)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("objective", "boundary"), [("minimax", 0.0), ("hinge", 0.0), ("least_squares", 0.5)])
+def test_accuracy_is_the_share_on_the_right_side_of_the_boundary(x64, objective, boundary):
+    model, params, batch = make(objective=objective, hidden=(), shape=(1,))
+    # D(x) = x, and every generated example is the same.
+    params["discriminator"]["params"]["Dense_0"] = {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)}
+    batch = batch | {"x": boundary + jnp.array([[-0.2], [0.2], [0.3], [-0.1], [0.1]])}
+    for offset, right in ((-0.2, 1.0), (0.2, 0.0)):
+        generator = {"kernel": jnp.zeros((NOISE, 1)), "bias": jnp.full(1, boundary + offset)}
+        params["generator"]["params"]["Dense_0"] = generator
+        values = model.evaluate(params, {}, batch, KEY)
+        np.testing.assert_array_equal(values["discriminator/accuracy_real"], [0, 1, 1, 0, 1])
+        np.testing.assert_array_equal(values["discriminator/accuracy_fake"], np.full(BATCH, right))
+        metrics = model.losses["discriminator"](params, {}, batch, KEY, True)[1].metrics
+        np.testing.assert_allclose([metrics["accuracy_real"], metrics["accuracy_fake"]], [0.6, right])
+
+
+def test_noise_belongs_to_the_position_and_the_key(x64):
+    model, params, batch = make()
+    part = jnp.array([3, 1])
+    evaluate = jax.jit(model.evaluate)
+    whole = evaluate(params, {}, batch, KEY)["value"]
+    few = evaluate(params, {}, {name: a[part] for name, a in batch.items()}, KEY)["value"]
+    np.testing.assert_allclose(few, whole[part], rtol=1e-12)
+    assert np.all(whole != evaluate(params, {}, batch, jax.random.key(1))["value"])
+
+
+def test_samples_are_the_generator_of_standard_normal_noise(x64):
+    model, params, _ = make(hidden=())
+    layer, n = params["generator"]["params"]["Dense_0"], 20_000
+    samples = np.asarray(model.sample(params, {}, KEY, n))
+    covariance = np.asarray(layer["kernel"]).T @ np.asarray(layer["kernel"])
+    spread = np.sqrt(np.diag(covariance))
+    assert np.all(np.abs(samples.mean(axis=0) - layer["bias"]) < 5 * spread / np.sqrt(n))
+    tolerance = 5 * np.sqrt(2 / n) * np.outer(spread, spread)
+    assert np.all(np.abs(np.cov(samples.T) - covariance) < tolerance)
+    z = np.random.default_rng(0).normal(size=(4, NOISE))
+    np.testing.assert_allclose(model.decode(params, {}, z), z @ layer["kernel"] + layer["bias"], rtol=1e-12)
+
+
+def test_turns_players_and_noise_are_as_asked():
+    model = gan(shape=(2,), noise_dim=6, discriminator_steps=3, generator_steps=2)
+    assert dict(model.turns) == {"discriminator": 3, "generator": 2}
+    assert list(model.turns) == ["discriminator", "generator"]
+    assert model.latents == 6
+
+
+def test_both_players_take_adam_steps_with_half_the_momentum():
+    optimizers = make()[0].optimizers(0.1)
+    assert set(optimizers) == {"discriminator", "generator"}
+    for optimizer in optimizers.values():
+        state = optimizer.init(jnp.zeros(()))
+        first, state = optimizer.update(jnp.float32(1.0), state)
+        second, _ = optimizer.update(jnp.float32(0.0), state)
+        np.testing.assert_allclose(first, -0.1, rtol=1e-5)
+        # m = ½·½, v = 0.999·0.001, each over one minus its decay squared
+        expected = -0.1 * (0.25 / 0.75) / np.sqrt(0.999 * 0.001 / (1 - 0.999**2))
+        np.testing.assert_allclose(second, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_extreme_logits_leave_losses_and_gradients_finite(objective):
+    model, params, batch = make(objective=objective, activation="relu")
+    for player in ("discriminator", "generator"):
+        loss_fn = jax.jit(jax.value_and_grad(lambda p, b, player=player: model.losses[player](p, {}, b, KEY, True)[0]))
+        for size in (1e3, -1e3):
+            extreme = jax.tree.map(lambda a, size=size: jnp.full(a.shape, size, jnp.float32), params)
+            results = loss_fn(extreme, batch)
+            assert all(np.all(np.isfinite(a)) for a in jax.tree.leaves(results))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"noise_dim": 0}, "must be at least 1, got 0, 1 and 1"),
+        ({"discriminator_steps": 0}, "must be at least 1, got 3, 0 and 1"),
+        ({"generator_steps": 0}, "must be at least 1, got 3, 1 and 0"),
+        ({"objective": "wgan"}, "non_saturating, minimax, hinge, least_squares, got 'wgan'"),
+        ({"network": "conv"}, r"got examples of shape \(2,\)"),
+    ],
+)
+def test_settings_that_make_no_gan_are_refused(options, message):
+    # Without the hook's own check of the annotation, as a user would call it.
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(gan)(**({"shape": (2,), "noise_dim": NOISE} | options))

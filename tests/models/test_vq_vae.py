@@ -1,0 +1,250 @@
+"""The VQ-VAE: nearest codes by brute force, gradients by hand, statistics that move in training alone."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from flax import linen as nn
+
+from jaxgen.model import AXIS
+from jaxgen.models import vq_vae
+from jaxgen.nets import ConvDecoder, ConvEncoder
+from jaxgen.quantization import EmaCodebook
+
+SHAPE, CODES, DIM, HIDDEN, SIGMA = (6, 5, 1), 5, 2, (3,), 0.7
+CELLS = 9  # a grid of 3 × 3
+KEY = jax.random.key(6)
+SMALL = {
+    "shape": SHAPE,
+    "num_codes": CODES,
+    "code_dim": DIM,
+    "hidden": HIDDEN,
+    "scale": "fixed",
+    "fixed_scale": SIGMA,
+    "revival": 0.0,
+}
+ENCODER = nn.Sequential([ConvEncoder(HIDDEN), nn.Conv(DIM, (1, 1))])
+DECODER = nn.Sequential([nn.Conv(HIDDEN[-1], (3, 3)), ConvDecoder(HIDDEN, SHAPE)])
+encoder_fn, decoder_fn = jax.jit(ENCODER.apply), jax.jit(DECODER.apply)
+
+
+def make(batch_size=4, dtype=jnp.float64, **options):
+    rng = np.random.default_rng(3)
+    model = vq_vae(**(SMALL | options))
+    batch = {"x": jnp.asarray(rng.uniform(size=(batch_size, *SHAPE)), dtype), "position": jnp.arange(batch_size)}
+    params, _ = jax.eval_shape(model.init, KEY, batch)
+    params = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), dtype), params)
+    codes = options.get("num_codes", CODES)
+    counts = rng.uniform(1, 3, codes)
+    places = 2 * rng.normal(size=(codes, DIM)) + np.asarray(encode(params, batch["x"])).mean(axis=(0, 1, 2))
+    codebook = EmaCodebook(jnp.asarray(counts, dtype), jnp.asarray(counts[:, None] * places, dtype))
+    return model, params, {"codebook": codebook, "likelihood": {}}, batch
+
+
+def encode(params, x):
+    return encoder_fn(params["vq_vae"]["encoder"], x)
+
+
+def decode(params, codes):
+    return decoder_fn(params["vq_vae"]["decoder"], codes)
+
+
+def places(statistics):
+    return np.asarray(statistics["codebook"].sums) / np.asarray(statistics["codebook"].counts)[:, None]
+
+
+def nearest(encodings, codebook):
+    return np.square(np.asarray(encodings)[..., None, :] - codebook).sum(axis=-1).argmin(axis=-1)
+
+
+def expected_terms(params, statistics, x):
+    """Index, encodings, codes, and per example −log p(x|e) and ‖z − e‖²."""
+    encodings, codebook = np.asarray(encode(params, x)), places(statistics)
+    index = nearest(encodings, codebook)
+    codes = codebook[index]
+    density = scipy.stats.norm.logpdf(x, decode(params, jnp.asarray(codes)), SIGMA)
+    squares = np.square(encodings - codes)
+    return index, encodings, codes, -density.sum(axis=(1, 2, 3)), squares.sum(axis=(1, 2, 3))
+
+
+def run_loss(model, *arguments, train):
+    return jax.jit(model.losses["vq_vae"], static_argnums=4)(*arguments, KEY, train)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_loss_and_terms_come_from_the_old_codebook(x64, train):
+    # With decay 0 the new codebook is another one altogether.
+    model, params, statistics, batch = make(decay=0.0, commitment=0.4)
+    index, _, _, nll, committed = expected_terms(params, statistics, batch["x"])
+    assert 1 < len(np.unique(index)) < CODES
+    loss, aux = run_loss(model, params, statistics, batch, train=train)
+    np.testing.assert_allclose(loss, nll.mean() + 0.4 * committed.mean(), rtol=1e-9)
+    np.testing.assert_allclose(aux.metrics["nll"], nll.mean(), rtol=1e-9)
+    np.testing.assert_allclose(aux.metrics["commitment"], committed.mean(), rtol=1e-9)
+    counts = np.bincount(index.ravel(), minlength=CODES)
+    entropy = scipy.stats.entropy(counts)
+    np.testing.assert_allclose(aux.metrics["perplexity"], np.exp(entropy), rtol=1e-6)
+    np.testing.assert_allclose(aux.metrics["usage"], np.mean(counts > 0), rtol=1e-6)
+
+
+def test_statistics_follow_the_encodings_in_training_alone(x64):
+    model, params, statistics, batch = make(decay=0.8)
+    index, encodings, *_ = expected_terms(params, statistics, batch["x"])
+    one_hot = np.eye(CODES)[index.ravel()]
+    old = statistics["codebook"]
+    counts = 0.8 * old.counts + 0.2 * one_hot.sum(axis=0)
+    sums = 0.8 * old.sums + 0.2 * one_hot.T @ encodings.reshape(-1, DIM)
+    new = run_loss(model, params, statistics, batch, train=True)[1].statistics["codebook"]
+    np.testing.assert_allclose(new.counts, counts, rtol=1e-10)
+    np.testing.assert_allclose(new.sums, sums, rtol=1e-9, atol=1e-12)
+    kept = run_loss(model, params, statistics, batch, train=False)[1].statistics["codebook"]
+    np.testing.assert_array_equal(kept.counts, old.counts)
+    np.testing.assert_array_equal(kept.sums, old.sums)
+
+
+def test_the_codebook_has_no_gradient_and_the_encoder_that_of_its_code(x64):
+    model, params, statistics, batch = make(commitment=0.4)
+    x = batch["x"]
+    _, encodings, codes, *_ = expected_terms(params, statistics, x)
+    gradient_fn = jax.jit(jax.grad(model.losses["vq_vae"], argnums=(0, 1), has_aux=True), static_argnums=4)
+    (gradient, of_statistics), _ = gradient_fn(params, statistics, batch, KEY, True)
+    assert all(np.all(a == 0) for a in jax.tree.leaves(of_statistics))
+
+    def distortion(own, codes):
+        return jnp.square(DECODER.apply(own, codes) - x).sum() / (2 * SIGMA**2) / len(x)
+
+    of_decoder, of_codes = jax.jit(jax.grad(distortion, argnums=(0, 1)))(
+        params["vq_vae"]["decoder"], jnp.asarray(codes)
+    )
+    # Straight through: what would move the code moves the encoding, and the commitment pulls besides.
+    cotangent = of_codes + 0.4 * 2 * (encodings - codes) / len(x)
+    _, pull = jax.vjp(lambda own: ENCODER.apply(own, x), params["vq_vae"]["encoder"])
+    expected = {"encoder": pull(cotangent)[0], "decoder": of_decoder, "likelihood": {}}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), gradient["vq_vae"], expected)
+    assert any(np.any(np.abs(a) > 1e-3) for a in jax.tree.leaves(gradient["vq_vae"]["encoder"]))
+
+
+def test_the_first_batch_places_every_code_on_an_encoding(x64):
+    # As many codes as encodings: nothing is left to quantize.
+    model, _, _, batch = make(batch_size=1, num_codes=CELLS, revival=0.01)
+    params, statistics = jax.jit(model.init)(KEY, batch)
+    _, aux = run_loss(model, params, statistics, batch, train=True)
+    np.testing.assert_allclose(aux.metrics["commitment"], 0, atol=1e-10)
+    assert aux.metrics["usage"] == 1
+    encodings = np.asarray(encode(params, batch["x"])).reshape(-1, DIM)
+    np.testing.assert_allclose(
+        np.sort(places(aux.statistics), axis=0), np.sort(encodings, axis=0), rtol=1e-6, atol=1e-6
+    )
+    model = vq_vae(**(SMALL | {"num_codes": CELLS}))
+    params, statistics = jax.jit(model.init)(KEY, batch)
+    assert run_loss(model, params, statistics, batch, train=True)[1].metrics["commitment"] > 0.1
+
+
+def test_a_dead_code_returns_to_the_encodings_and_the_living_stay(x64):
+    model, params, statistics, batch = make(decay=1.0, revival=0.5)
+    old = statistics["codebook"]
+    dead = EmaCodebook(old.counts.at[2].set(0.1), old.sums.at[2].set(100.0))
+    statistics = statistics | {"codebook": dead}
+    _, aux = run_loss(model, params, statistics, batch, train=True)
+    moved, living = places(aux.statistics), [0, 1, 3, 4]
+    np.testing.assert_allclose(moved[living], places(statistics)[living], rtol=1e-12)
+    encodings = np.asarray(encode(params, batch["x"])).reshape(-1, DIM)
+    assert np.abs(encodings - moved[2]).max(axis=1).min() < 1e-9
+    _, aux = run_loss(model, params, statistics, batch, train=False)
+    np.testing.assert_array_equal(aux.statistics["codebook"].sums, dead.sums)
+
+
+def test_figures_of_a_split_count_its_codes_and_charge_log_k_for_each(x64):
+    model, params, statistics, batch = make(batch_size=6, commitment=0.4)
+    index, _, codes, nll, committed = expected_terms(params, statistics, batch["x"])
+    values = jax.jit(model.evaluate)(params, statistics, batch, KEY)
+    np.testing.assert_allclose(values["nll"], nll, rtol=1e-9)
+    np.testing.assert_allclose(values["commitment"], committed, rtol=1e-9)
+    np.testing.assert_allclose(values["loss"], nll + 0.4 * committed, rtol=1e-9)
+    error = np.square(decode(params, codes) - batch["x"]).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(values["squared_error"], error, rtol=1e-9)
+    figures = model.summarize({name: np.asarray(a).mean(axis=0) for name, a in values.items()})
+    counts = np.bincount(index.ravel(), minlength=CODES)
+    assert 0 < np.sum(counts == 0) < CODES
+    np.testing.assert_allclose(figures["perplexity"], np.exp(scipy.stats.entropy(counts)), rtol=1e-6)
+    np.testing.assert_allclose(figures["usage"], np.mean(counts > 0), rtol=1e-6)
+    assert figures["dead_codes"] == np.sum(counts == 0)
+    np.testing.assert_allclose(figures["rate"], CELLS * np.log(CODES), rtol=1e-6)
+    np.testing.assert_allclose(figures["elbo"], -(nll.mean() + CELLS * np.log(CODES)), rtol=1e-6)
+    assert "code_frequency" not in figures
+
+
+def test_images_become_the_nearest_codes_and_codes_become_images(x64):
+    model, params, statistics, batch = make()
+    index, _, codes, *_ = expected_terms(params, statistics, batch["x"])
+    x = np.asarray(batch["x"])
+    np.testing.assert_array_equal(model.encode(params, statistics, x), index)
+    image = decode(params, codes)
+    np.testing.assert_allclose(model.decode(params, statistics, index), image, rtol=1e-9)
+    np.testing.assert_allclose(model.reconstruct(params, statistics, x), image, rtol=1e-9)
+
+
+def test_samples_are_decoded_from_uniform_codes(x64):
+    model = vq_vae(**(SMALL | {"shape": (2, 2, 1), "num_codes": 4}))  # a single cell
+    params, statistics = jax.jit(model.init)(KEY, {"x": jnp.zeros((1, 2, 2, 1))})
+    images = np.asarray(model.decode(params, statistics, np.arange(4).reshape(4, 1, 1)))
+    samples = np.asarray(model.sample(params, statistics, KEY, 4000))
+    difference = np.abs(samples[:, None] - images).max(axis=(2, 3, 4))
+    np.testing.assert_allclose(difference.min(axis=1), 0, atol=1e-6)
+    counts = np.bincount(difference.argmin(axis=1), minlength=4)
+    assert np.all(np.abs(counts / 4000 - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 4000))
+
+
+def test_four_devices_keep_one_codebook_and_give_what_one_gives(x64):
+    model, params, statistics, batch = make(batch_size=8, revival=1.4)  # the least used code is dead
+    assert np.sum(np.asarray(statistics["codebook"].counts) < 1.4) == 1
+    loss_fn = jax.value_and_grad(model.losses["vq_vae"], has_aux=True)
+    (loss, aux), gradient = jax.jit(loss_fn, static_argnums=4)(params, statistics, batch, KEY, True)
+    parts = {name: a.reshape(4, 2, *a.shape[1:]) for name, a in batch.items()}
+
+    def on_device(part):
+        (loss, aux), gradient = loss_fn(params, statistics, part, KEY, True)
+        return jax.lax.pmean((loss, aux.metrics, gradient), AXIS), aux.statistics
+
+    shared, kept = jax.pmap(on_device, axis_name=AXIS, devices=jax.devices()[:4])(parts)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-9)
+    for device in range(4):
+        jax.tree.map(
+            lambda a, b, device=device: close(a[device], b),
+            (shared, kept),
+            ((loss, aux.metrics, gradient), aux.statistics),
+        )
+
+
+def test_encodings_far_from_every_code_stay_finite_and_half_precision_is_refined():
+    model, params, statistics, batch = make(dtype=jnp.float32, scale="optimal")
+    statistics = statistics | {"likelihood": {"variance": jnp.ones(())}}
+    loss_fn = jax.jit(jax.value_and_grad(model.losses["vq_vae"], has_aux=True), static_argnums=4)
+    far = {"vq_vae": params["vq_vae"] | {"encoder": jax.tree.map(lambda a: 1e4 * a, params["vq_vae"]["encoder"])}}
+    (loss, _), gradient = loss_fn(far, statistics, batch, KEY, True)
+    assert all(np.all(np.isfinite(a)) for a in jax.tree.leaves((loss, gradient)))
+    half = batch["x"].astype(jnp.bfloat16)
+    (of_half, aux), _ = loss_fn(params, statistics, batch | {"x": half}, KEY, True)
+    (expected, _), _ = loss_fn(params, statistics, batch | {"x": half.astype(jnp.float32)}, KEY, True)
+    np.testing.assert_allclose(of_half, expected, rtol=1e-4)
+    assert aux.statistics["codebook"].sums.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_codes": 0}, "num_codes and code_dim must be at least 1, got 0 and 2"),
+        ({"code_dim": 0}, "num_codes and code_dim must be at least 1, got 5 and 0"),
+        ({"commitment": -0.1}, "commitment and revival must not be negative"),
+        ({"revival": -0.1}, "commitment and revival must not be negative"),
+        ({"decay": 1.1}, r"decay must lie in \[0, 1\], got 0.25, 0.0, 1.1"),
+        ({"hidden": ()}, r"at least one stage, got \(\)"),
+        ({"shape": (64,)}, r"needs images .* got examples of shape \(64,\)"),
+    ],
+)
+def test_settings_that_make_no_vq_vae_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        vq_vae(**(SMALL | options))
