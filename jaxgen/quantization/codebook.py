@@ -100,24 +100,25 @@ def nearest_code(
 
 def _chunked_search(flat: Array, codes: Array, center: Array, *, chunk: int) -> Array:
     """Nearest centred codes of [n, dim] vectors, in equal chunks of at most `chunk` vectors."""
-    n, dim = flat.shape
+    n = flat.shape[0]
     if n == 0:
         return jnp.zeros((0,), jnp.int32)
     padding = -codes.shape[0] % _BLOCK if codes.shape[0] > _BLOCK else 0
     half_norms = jnp.pad(0.5 * jnp.sum(codes * codes, axis=1), (0, padding), constant_values=jnp.inf)
     transposed = jnp.pad(codes, ((0, padding), (0, 0))).T
 
-    def search_chunk(chunk_vectors: Array) -> Array:
-        centered = chunk_vectors.astype(codes.dtype) - center
-        scores = half_norms - jnp.matmul(centered, transposed, precision=lax.Precision.HIGHEST)
-        return _two_level_argmin(scores)
-
     num_chunks = math.ceil(n / chunk)
-    if num_chunks == 1:
-        return search_chunk(flat)
     size = math.ceil(n / num_chunks)
-    padded = jnp.pad(flat, ((0, num_chunks * size - n), (0, 0)))
-    return lax.map(search_chunk, padded.reshape(num_chunks, size, dim)).reshape(-1)[:n]
+
+    def search_chunk(start: Array) -> Array:
+        vectors = lax.dynamic_slice_in_dim(flat, start, size).astype(codes.dtype) - center
+        return _two_level_argmin(half_norms - jnp.matmul(vectors, transposed, precision=lax.Precision.HIGHEST))
+
+    if num_chunks == 1:
+        return search_chunk(jnp.array(0))
+    # The last chunk overlaps the one before it: padding the vectors instead would copy them all.
+    found = lax.map(search_chunk, jnp.minimum(jnp.arange(num_chunks) * size, n - size))
+    return jnp.concatenate([found[:-1].reshape(-1)[: n - size], found[-1]])
 
 
 def _two_level_argmin(scores: Array) -> Array:

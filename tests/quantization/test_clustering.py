@@ -38,15 +38,12 @@ def test_inertia_of_the_digits(standardized, best):
 
 def test_restarts_keep_the_best_of_the_starts():
     points = blobs(1, np.float32)
-    key = jax.random.key(5)
-    singles = [_inertia_of_start(start, points) for start in jax.random.split(key, 6)]
+    center, key = points.mean(0), jax.random.key(5)
+    centered = jnp.asarray(points - center)
+    starts = jax.vmap(lambda key: _seeds(key, centered, 8))(jax.random.split(key, 6)) + center
+    singles = [float(kmeans(key, points, 8, init=start).inertia) for start in starts]
     assert float(kmeans(key, points, 8, num_restarts=6).inertia) == pytest.approx(min(singles), rel=1e-5)
     assert max(singles) > min(singles) * 1.001
-
-
-def _inertia_of_start(key, points):
-    center = points.mean(0)
-    return float(kmeans(key, points, 8, init=np.asarray(_seeds(key, jnp.asarray(points - center), 8)) + center).inertia)
 
 
 def test_result_is_consistent_with_its_definition():
