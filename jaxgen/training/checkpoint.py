@@ -1,12 +1,13 @@
 """Checkpoints: everything a run needs to go on, saved together, by orbax; the last two and the best are kept."""
 
 import hashlib
+import json
 import logging
 import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,9 +37,13 @@ def _flatten(tree: PyTree) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
 
 
-def _digest(flat: Mapping[str, np.ndarray]) -> str:
-    """Over names, types, shapes and bytes: a flipped bit is a damaged checkpoint, not another model."""
-    digest = hashlib.blake2b(digest_size=16)
+def _objective(path: Path) -> float:
+    return float(json.loads(path.read_bytes())["objective"])
+
+
+def _digest(flat: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> str:
+    """Over the record, names, types, shapes and bytes: a flipped bit is a damaged checkpoint, not another model."""
+    digest = hashlib.blake2b(json.dumps(record, sort_keys=True).encode(), digest_size=16)
     for name in sorted(flat):
         leaf = np.ascontiguousarray(flat[name])
         digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
@@ -79,11 +84,14 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._folder, self._read_only = folder.absolute(), read_only
         with self._storing():
+            if not read_only:
+                self._drop_unreadable_metrics()
             self._manager = ocp.CheckpointManager(
                 self._folder,
                 options=ocp.CheckpointManagerOptions(
-                    best_fn=_score,  # metrics are written only where this is given
-                    preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
+                    # Metrics are written only where this is given; all that are there are read, and must be whole.
+                    best_fn=None if read_only else _score,
+                    preservation_policy=None if read_only else AnyPreservationPolicy([LatestN(2), best]),
                     save_interval_steps=0 if read_only else 1,
                     read_only=read_only,
                     create=not read_only,
@@ -101,6 +109,15 @@ class Checkpoints:
                 f"kept: free space there, or make it writable, and the same command goes on"
             ) from error
 
+    def _drop_unreadable_metrics(self) -> None:
+        """A checkpoint whose objective cannot be read can still be gone on from, but is the best no more."""
+        for path in self._folder.glob("*/metrics/metrics"):
+            try:
+                _objective(path)
+            except (OSError, ValueError, KeyError, TypeError):
+                warnings.warn(f"{path} is damaged; the checkpoint no longer counts as the best", stacklevel=3)
+                path.parent.rename(path.parent.with_name(f"metrics.damaged-{time.time_ns()}"))
+
     def save(self, step: int, state: PyTree, record: Mapping[str, Any], *, objective: float | None) -> None:
         """Saves everything of ``step``; a step that is already there is left as it is.
 
@@ -112,7 +129,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         flat = _flatten(state)
-        record = {**record, "digest": _digest(flat)}
+        record = {**record, "digest": _digest(flat, record)}
         with self._storing():
             self._manager.save(
                 step,
@@ -159,17 +176,18 @@ class Checkpoints:
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
         )
         flat = {name: np.asarray(leaf) for name, leaf in items["state"].items()}
-        if _digest(flat) != items["record"]["digest"]:
+        record = dict(items["record"])
+        if record.pop("digest") != _digest(flat, record):
             raise ValueError("its content does not match its digest")
-        return flat, items["record"]
+        return flat, record
 
     def best(self) -> int | None:
         """The step with the smallest objective among those kept; ``None`` where nothing was evaluated."""
         scores = {}
         for step in self._manager.all_steps():
-            metrics = self._manager.metrics(step)
-            if metrics and np.isfinite(metrics["objective"]):
-                scores[step] = metrics["objective"]
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                scores[step] = _objective(self._folder / str(step) / "metrics" / "metrics")
+        scores = {step: score for step, score in scores.items() if np.isfinite(score)}
         return min(scores, key=lambda step: (scores[step], step)) if scores else None
 
     def wait(self) -> None:
