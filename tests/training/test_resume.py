@@ -16,6 +16,9 @@ from toys import Counted, denoiser, numbered, quadratic_game
 from jaxgen.errors import UserError
 from jaxgen.training import Checkpoints, Interrupted, Options, train
 
+# The storage's threads speak to an event loop that is gone when a read of several files failed at one of them.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 OPTIONS = Options(steps=23, batch_size=8, log_every=7, evaluate_every=6, seed=2, learning_rate=0.01)
 
 
