@@ -42,7 +42,8 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/activate
 # The folder is made anew each time; to go on with a run instead, repeat its own `jaxgen train`.
 demo: $(VENV)/.installed
 	@rm -rf $(DEMO)
-	$(BIN)/jaxgen train vae --data digits --binarize dynamic --latents 2 --epochs 150 --workdir $(DEMO)
+	$(BIN)/jaxgen train vae --data digits --latents 2 --likelihood gaussian --scale shared \
+	  --epochs 200 --learning-rate 0.002 --schedule cosine --workdir $(DEMO)
 	$(BIN)/jaxgen evaluate $(DEMO)
 	@echo "Open this page in a browser: $(abspath $(DEMO))/report.html"
 

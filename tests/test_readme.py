@@ -1,0 +1,159 @@
+"""Every command and every Python block of the README is run, training cut to two steps."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxgen import cli, models
+from jaxgen.data.tfds import data_root, find_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
+PYTHON = [block for language, block in BLOCKS if language == "python"]
+PRINTED = {"list": "digits", "train": "report:", "evaluate": "elbo", "sample": "samples.npz", "report": "report:"}
+
+
+def commands(*start: str) -> list[str]:
+    return [line for line in COMMANDS if line.split()[: len(start)] == list(start)]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder to work in, with the reader's own images in it."""
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(256, size=(300, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "my_images.npz", x=images)
+    return tmp_path
+
+
+def test_every_command_is_of_a_kind_that_is_tested_here():
+    tested = [
+        *commands("make"),
+        *commands("jaxgen"),
+        *commands("python", "-m", "pip", "install"),
+        *commands("python", "experiments/reproduce.py"),
+        *(line for line in commands("python") if Path(line.split()[1]).parent == Path("experiments")),
+    ]
+    assert set(COMMANDS) == set(tested)
+    assert {"make demo", "make test"} <= set(COMMANDS)
+    assert {line.split()[1] for line in commands("jaxgen")} == set(cli.COMMANDS)
+
+
+def _missing(line: str) -> bool:
+    """Whether a command needs a set of TensorFlow Datasets that is not prepared here."""
+    words = shlex.split(line)
+    name = words[words.index("--data") + 1] if "--data" in words else "digits"
+    return name in ("mnist",) and find_folder(name, root=data_root(None)) is None
+
+
+def test_every_jaxgen_command_runs(folder, capsys):
+    for line in commands("jaxgen"):
+        words = shlex.split(line)[1:]
+        if _missing(line):
+            assert cli._train_arguments(words[1], words[2:])
+            continue
+        if words[0] == "train" and "--help" not in words:
+            words += ["--steps", "2"]
+        if "--help" in words:
+            with pytest.raises(SystemExit) as stopped:
+                cli.main(words)
+            assert stopped.value.code == 0
+        else:
+            assert cli.main(words) == 0
+        printed = capsys.readouterr().out
+        expected = {
+            "list": "digits",
+            "train": "report:",
+            "evaluate": "elbo",
+            "sample": "samples.npz",
+            "report": "report:",
+        }
+        assert "--latents" in printed if "--help" in words else expected[words[0]] in printed
+    assert (folder / "runs" / "first" / "report.html").stat().st_size > 10_000
+    assert np.load(folder / "runs" / "first" / "samples.npz")["x"].shape == (64, 8, 8, 1)
+
+
+def test_the_import_example_prints_what_it_says(capsys):
+    [block] = [block for block in PYTHON if "jaxgen.losses" in block]
+    exec(block, {})
+    printed = capsys.readouterr().out.strip()
+    assert printed == f"{784 * np.log(2):.2f} nats"
+    assert f"784 log 2: {printed}" in block
+
+
+def test_the_import_example_needs_no_networks_data_or_plots():
+    [block] = [block for block in PYTHON if "jaxgen.losses" in block]
+    heavy = ("flax", "tensorflow_datasets", "matplotlib", "orbax", "sklearn")
+    code = f"{block}\nimport sys\nprint([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_training_example_writes_its_page(folder, capsys):
+    [block] = [block for block in PYTHON if "runs.train" in block]
+    short = block.replace("epochs=10", "steps=2")
+    assert short != block
+    exec(short, {})
+    assert capsys.readouterr().out.splitlines()[-1] == "runs/python/report.html"
+    assert (folder / "runs" / "python" / "report.html").exists()
+
+
+def test_every_make_target_exists_and_does_what_the_readme_says():
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    for line in [*commands("make"), "make lint"]:
+        done = subprocess.run([make, "--dry-run", *line.split()[1:]], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        expected = {"demo": ("jaxgen train vae", "report.html"), "test": ("pytest",), "lint": ("ruff", "pyright")}
+        for part in expected[line.split()[1]]:
+            assert part in done.stdout
+
+
+def test_the_demo_trains_with_flags_that_exist(folder, capsys):
+    make = (ROOT / "Makefile").read_text().replace("\\\n", " ").replace("$(DEMO)", "runs/demo")
+    [line] = re.findall(r"jaxgen (train .*)", make)
+    assert cli.main([*shlex.split(line), "--steps", "2"]) == 0
+    assert "runs/demo/report.html" in capsys.readouterr().out
+
+
+def test_the_extras_that_are_named_exist():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [extra for line in commands("python", "-m", "pip") for extra in re.findall(r"[\[,](\w+)", line)]
+    assert named
+    assert set(named) <= set(project["optional-dependencies"])
+
+
+def test_every_experiment_command_parses():
+    for line in commands("python"):
+        words = line.split()
+        if words[1] == "-m":
+            continue
+        for name in [Path(words[1]).stem, *words[2:]]:
+            assert (ROOT / "experiments" / f"{name}.py").exists()
+        done = subprocess.run(
+            [sys.executable, *words[1:], "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "--scale" in done.stdout
+
+
+def test_the_table_of_models_is_complete():
+    section = TEXT.split("## Models")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(models.__all__)
+
+
+def test_every_link_leads_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if not link.startswith("http")]
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
