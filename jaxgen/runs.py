@@ -151,7 +151,7 @@ def train(
             writers.append(TensorBoardWriter(path / "tensorboard"))
         console = None if quiet else ConsoleWriter(total=steps)
         for writer in [*writers, *([console] if console else [])]:
-            stack.callback(writer.close)
+            stack.callback(_close, writer, path)
         return train_model(
             model,
             dataset,
@@ -162,6 +162,16 @@ def train(
             writers=tuple(writers),
             console=console,
         )
+
+
+def _close(writer: Writer, path: Path) -> None:
+    """What a writer still holds may not fit on the disk."""
+    try:
+        writer.close()
+    except OSError as error:
+        raise UserError(
+            f"the logs in {path} cannot be written ({error.strerror}); free space there, and the same command goes on"
+        ) from error
 
 
 def describe(

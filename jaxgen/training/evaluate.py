@@ -101,7 +101,8 @@ def summarize(model: Model, means: Mapping[str, np.ndarray], *, replicas: int) -
     rows = []
     for index in range(replicas):
         own = {name: np.asarray(replica(value, index, replicas=replicas)) for name, value in means.items()}
-        rows.append(_flatten(model.summarize(own) if model.summarize else own))
+        with np.errstate(all="ignore"):  # what is not finite is named by the trainer
+            rows.append(_flatten(model.summarize(own) if model.summarize else own))
     return rows[0] if replicas == 1 else {name: [row[name] for row in rows] for name in rows[0]}
 
 
