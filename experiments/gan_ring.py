@@ -6,10 +6,11 @@ time:      2 minutes for five seeds together
 expected:  at least 7 modes and 80% high quality in at least 4 of 5 seeds
 source:    own gate; for comparison PacGAN, table 1, GAN: 6.3 modes, 98.2%, reverse KL 0.45
 
-Radius 1, σ = 0.01; 2500 samples, each of high quality, and its mode found, within 3σ of a mode: PacGAN's definitions. The
-ordinary GAN: non-saturating, one turn each, no packing. Three choices decide between one mode and eight: tanh, whose
-discriminator is smooth where leaky ReLU's is sharp and starves the generator (8, 8 and 1 modes in three seeds);
-noise of two dimensions, as the data; a rate of 2e-3 that falls to zero (at 5e-4, 6 to 8 modes and 46% to 60%).
+Radius 1, σ = 0.01; 2500 samples, each of high quality, and its mode found, within 3σ of a mode: PacGAN's
+definitions. The ordinary GAN: non-saturating, one turn each, no packing. Three choices decide between one mode and
+eight: tanh, whose discriminator is smooth where leaky ReLU's is sharp and starves the generator (8, 8 and 1 modes in
+three seeds); noise of two dimensions, as the data; a rate of 2e-3 that falls to zero (at 5e-4, 6 to 8 modes and 46% to
+60%).
 """
 
 from pathlib import Path
