@@ -248,7 +248,7 @@ def test_a_damaged_line_of_the_metrics_is_passed_over(capsys, tmp_path, finished
     [
         (
             "20",
-            r"player 'vae' is not finite at step [2-4] \(batch [2-4] of epoch 1\).* smaller --learning-rate than 1e\+30",
+            r"'vae' is not finite at step [2-4] \(batch [2-4] of epoch 1\).* smaller --learning-rate than 1e\+30",
         ),
         ("1", r"the evaluated '\w+' is (nan|inf|-inf) at step 1;"),
     ],

@@ -1,0 +1,180 @@
+"""A run's folder: what it records, who may go on in it, and how a model comes out of it again."""
+
+import inspect
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxgen import models, runs
+from jaxgen.data import load
+from jaxgen.errors import UserError
+from jaxgen.training import Options
+from jaxgen.training.loop import num_steps
+
+ARGUMENTS = {"hidden": (8,), "latents": 2, "importance_samples": 0, "likelihood": "gaussian"}
+OPTIONS = Options(steps=6, batch_size=16, seeds=2, evaluate_every=2, learning_rate=0.05)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two replicas, evaluated three times."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    return path, runs.train("vae", ARGUMENTS, data="digits", workdir=path, options=OPTIONS, num_devices=2, quiet=True)
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_last_checkpoint_is_the_result_of_each_replica(trained):
+    path, result = trained
+    for index in range(2):
+        run = runs.open_run(path, index=index, which="last")
+        assert (run.step, run.which) == (6, "last")
+        own = jax.tree.map(lambda a, index=index: a[index], (result.state.params, result.state.statistics))
+        jax.tree.map(np.testing.assert_array_equal, (run.params, run.statistics), own)
+
+
+def test_the_best_checkpoint_has_the_smallest_mean_objective(trained):
+    path, _ = trained
+    objective = {p["step"]: np.mean(p["loss"]) for p in lines(path) if p["kind"] == "evaluate"}
+    assert list(objective) == [2, 4, 6]
+    run = runs.open_run(path)
+    assert (run.step, run.which) == (min(objective, key=objective.__getitem__), "best")
+
+
+def test_the_opened_model_gives_the_recorded_figures(trained):
+    """The mean squared error of the reconstructions of all test images, by NumPy."""
+    path, _ = trained
+    x = load("digits").test["x"] / np.float32(16)
+    recorded = [p for p in lines(path) if p["kind"] == "evaluate"][-1]["squared_error"]
+    for index in range(2):
+        run = runs.open_run(path, index=index, which="last")
+        again = np.asarray(run.model.reconstruct(run.params, run.statistics, x))
+        np.testing.assert_allclose(np.square(again - x).sum(axis=(1, 2, 3)).mean(), recorded[index], rtol=1e-5)
+
+
+def test_what_is_recorded_builds_the_model_and_says_where_it_came_from(trained):
+    config = runs.read_config(trained[0])
+    full = inspect_defaults("vae") | {k: list(v) if isinstance(v, tuple) else v for k, v in ARGUMENTS.items()}
+    assert config["arguments"] == full | {"shape": [8, 8, 1]}
+    assert config["options"] == OPTIONS._asdict()
+    assert config["data"] == {"name": "digits", "fingerprint": load("digits").fingerprint}
+    assert config["versions"]["jax"] == jax.__version__
+    assert config["model"] == "vae"
+
+
+def inspect_defaults(name: str) -> dict:
+    parameters = inspect.signature(getattr(models, name)).parameters.values()
+    return {
+        p.name: list(p.default) if isinstance(p.default, tuple) else p.default
+        for p in parameters
+        if p.default is not p.empty
+    }
+
+
+def test_overrides_change_evaluation_alone(trained):
+    plain, more = (runs.open_run(trained[0], overrides=given) for given in (None, {"importance_samples": 3}))
+    batch = {"x": np.zeros((2, 8, 8, 1), np.float32), "position": np.arange(2)}
+    names = [
+        set(jax.eval_shape(r.model.evaluate, r.params, r.statistics, batch, jax.random.key(0))) for r in (plain, more)
+    ]
+    assert names[1] - names[0] == {"log_px"}
+    jax.tree.map(np.testing.assert_array_equal, plain.params, more.params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"arguments": {**ARGUMENTS, "latents": 3}}, "latents was 2 and is now 3"),
+        ({"options": OPTIONS._replace(batch_size=32)}, "batch_size was 16 and is now 32"),
+        ({"options": OPTIONS._replace(steps=7)}, "steps was 6 and is now 7"),
+        ({"options": OPTIONS._replace(seeds=1)}, "seeds was 2 and is now 1"),
+    ],
+)
+def test_other_arguments_are_refused_and_nothing_is_lost(trained, changes, difference):
+    path = trained[0]
+    before = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    given = {"arguments": ARGUMENTS, "options": OPTIONS, **changes}
+    with pytest.raises(UserError, match=difference):
+        runs.train("vae", given["arguments"], data="digits", workdir=path, options=given["options"], quiet=True)
+    assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == before
+
+
+def test_the_number_of_devices_may_change(trained):
+    """It changes no result, so it is no other run: the finished one is given back."""
+    path, result = trained
+    again = runs.train("vae", ARGUMENTS, data="digits", workdir=path, options=OPTIONS, num_devices=1, quiet=True)
+    assert again.start == 6
+    jax.tree.map(np.testing.assert_array_equal, again.state, result.state)
+
+
+def test_a_replica_or_checkpoint_that_is_not_there_is_named(trained, tmp_path):
+    with pytest.raises(UserError, match="--replica 2 was asked for, but the run has 2, numbered from 0"):
+        runs.open_run(trained[0], index=2)
+    config = runs.read_config(trained[0])
+    with runs.claim(tmp_path, config):
+        pass
+    with pytest.raises(UserError, match="holds no checkpoint yet"):
+        runs.open_run(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="holds no checkpoint yet"):
+        runs.open_run(tmp_path)
+
+
+def test_names_of_models_and_arguments_are_suggested():
+    with pytest.raises(UserError, match="did you mean 'vq_vae'"):
+        runs.factory("vqvae")
+    with pytest.raises(UserError, match=r"the models are .*gan"):
+        runs.factory("zzz")
+    with pytest.raises(UserError, match="vae takes no argument 'latent'; did you mean 'latents'"):
+        runs.build("vae", {"shape": (4,), "latent": 3})
+    with pytest.raises(UserError, match=r"vae: .*at least 1, got 0"):
+        runs.build("vae", {"shape": (4,), "latents": 0})
+    with pytest.raises(UserError, match="vae: "):
+        runs.build("vae", {})
+
+
+def test_arguments_are_completed_by_the_data_and_the_defaults():
+    full = runs.complete("vae", {"latents": 3}, load("digits"))
+    assert (full["shape"], full["latents"], full["hidden"]) == ((8, 8, 1), 3, (256, 256))
+    assert runs.complete("vae", {"nonsense": 1}, load("digits"))["nonsense"] == 1
+
+
+def test_json_is_replaced_whole(tmp_path, monkeypatch):
+    """Where the new file cannot be put in place, the old one stands."""
+    path = tmp_path / "config.json"
+    runs.write_json(path, {"ü": [1]})
+    assert path.read_text(encoding="utf-8").endswith("\n")
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(UserError, match=r"cannot be written .No space left on device.; free space"):
+        runs.write_json(path, {"new": 2})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"ü": [1]}
+
+
+def test_a_cache_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        with pytest.warns(UserWarning, match="no compilation cache"):
+            runs.compilation_cache()
+        assert jax.config.jax_compilation_cache_dir is None
+        jax.config.update("jax_compilation_cache_dir", "mine")
+        runs.compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == "mine"
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_the_schedule_of_a_game_counts_rounds():
+    """An epoch of a game of two updates a round has half as many rounds."""
+    assert num_steps(Options(epochs=2, batch_size=100), num_examples=1500, updates=2) == 15
