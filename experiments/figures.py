@@ -159,6 +159,7 @@ def columns(record: Mapping[str, Any]) -> list[str]:
     unit = f" {record['unit']}" if record["unit"] else ""
     reference, tolerance = record["reference"], record["tolerance"]
     sign = {"equal": "±", "below": "≤ +", "above": "≥ −"}[record["better"]]
+    sign = sign if tolerance else sign.rstrip("+−")
     return [
         record["name"],
         text(record["mean"], record["spread"]) + unit,

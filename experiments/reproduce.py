@@ -103,9 +103,10 @@ def save_small(source: Path, target: Path) -> None:
     share = 0.5
     while True:
         size = (max(1, int(picture.width * share)), max(1, int(picture.height * share)))
-        picture.resize(size, Image.Resampling.LANCZOS).quantize(64).save(target, optimize=True)
-        if target.stat().st_size < PICTURE_BYTES:
-            return
+        for colors in (64, 16):
+            picture.resize(size, Image.Resampling.LANCZOS).quantize(colors).save(target, optimize=True)
+            if target.stat().st_size < PICTURE_BYTES:
+                return
         share *= 0.9 * (PICTURE_BYTES / target.stat().st_size) ** 0.5
 
 
