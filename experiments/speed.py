@@ -128,6 +128,7 @@ def nearest_code_memory() -> list[Row]:
 
     shapes = [jax.ShapeDtypeStruct((n, 64), jnp.float32) for n in (10**6, 65_536)]
     memory = jax.jit(nearest_code).lower(*shapes).compile().memory_analysis()
+    assert memory is not None
     arguments = memory.argument_size_in_bytes + memory.output_size_in_bytes
     return [
         Row("arguments, result and temporaries", (arguments + memory.temp_size_in_bytes) / 2**20, 2000.0, "MB"),
