@@ -378,7 +378,13 @@ class SignalMoments(NamedTuple):
 
 
 def init_signal_moments() -> SignalMoments:
-    """Mean and variance zero: the first signals are neither centred nor scaled.
+    r"""Moments before any batch: the first signals are neither centred nor scaled.
+
+    .. math::
+        m = 0, \qquad v = 0
+
+    Returns:
+        Mean and variance, two scalars.
 
     Example:
         >>> init_signal_moments()

@@ -234,9 +234,9 @@ def discretized_logistic_nll(
     r"""Negative log-probability of integer levels under a logistic density integrated over each level's bin.
 
     .. math::
-        -\sum_d \log\left[\sigma\!\left(\frac{x_d + h - \mu_d}{s_d}\right)
-        - \sigma\!\left(\frac{x_d - h - \mu_d}{s_d}\right)\right],
-        \qquad x = -1 + \frac{2k}{L - 1},\ h = \frac{1}{L - 1}
+        &-\sum_d \log\left[\sigma\!\left(\frac{x_d + h - \mu_d}{s_d}\right)
+        - \sigma\!\left(\frac{x_d - h - \mu_d}{s_d}\right)\right], \\
+        &x = -1 + \frac{2k}{L - 1}, \qquad h = \frac{1}{L - 1}
 
     The lowest bin reaches to −∞ and the highest to +∞, so that the L levels sum to one.
 

@@ -117,7 +117,7 @@ def reverse_kl(
     r"""Divergence of the modes' histogram from the truth, in nats: KL(generated ‖ real).
 
     .. math::
-        \sum_k p_k \log \frac{p_k}{q_k}, \qquad p_k = n_k / \textstyle\sum_j n_j
+        \sum_k p_k \log \frac{p_k}{q_k}, \qquad p_k = n_k / {\textstyle\sum_j n_j}
 
     From 0, the best, to log(modes) when all samples fall on one of equally likely modes; infinite when a
     sample falls on a mode of which the reference has none.

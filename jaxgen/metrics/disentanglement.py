@@ -136,8 +136,15 @@ def dci(
 def disentanglement_completeness(importances: Float[ArrayLike, "*shape"]) -> tuple[float, float]:
     r"""The D and C of DCI from any matrix of importances.
 
+    .. math::
+        \text{D} = \sum_j \rho_j \left(1 - H_K(P_{j\cdot})\right), \qquad
+        \text{C} = \frac1K \sum_k \left(1 - H_L(\tilde P_{\cdot k})\right)
+
+    P and P̃ are the rows and columns of the importances, each made to sum to one, H is the entropy to the base
+    of their length, and ρ a latent's share of all importance.
+
     Args:
-      importances: [latents, factors], not negative, two of each or more; see `dci` for the formula.
+      importances: [latents, factors], not negative, two of each or more.
 
     Returns:
       Disentanglement and completeness, in [0, 1].

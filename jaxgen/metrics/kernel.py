@@ -14,8 +14,9 @@ def kernel_distance(x: Float[ArrayLike, "*shape_x"], y: Float[ArrayLike, "*shape
     r"""Unbiased squared maximum mean discrepancy under a cubic kernel; on Inception features, KID.
 
     .. math::
-        \frac{1}{n(n-1)} \sum_{i \ne j} k(x_i, x_j) + \frac{1}{m(m-1)} \sum_{i \ne j} k(y_i, y_j)
-        - \frac{2}{nm} \sum_{i,j} k(x_i, y_j), \qquad k(x, y) = (x^\top y / d + 1)^3
+        &\frac{1}{n(n-1)} \sum_{i \ne j} k(x_i, x_j) + \frac{1}{m(m-1)} \sum_{i \ne j} k(y_i, y_j)
+        - \frac{2}{nm} \sum_{i,j} k(x_i, y_j), \\
+        &k(x, y) = (x^\top y / d + 1)^3
 
     Its mean is 0, the best, where the two distributions share their first three moments; a single value may
     be negative. Unlike the Fréchet distance its mean does not depend on the number of examples.

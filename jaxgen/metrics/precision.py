@@ -27,8 +27,8 @@ def precision_recall(
     r"""Fidelity and diversity of generated features, by their nearest neighbours.
 
     .. math::
-        \text{precision} = \frac1M \sum_{f} \mathbb 1\left[f \in \bigcup_r B(r, \rho_k(r))\right], \qquad
-        \text{recall} = \frac1N \sum_{r} \mathbb 1\left[r \in \bigcup_f B(f, \rho_k(f))\right]
+        \text{precision} &= \frac1M \sum_{f} \mathbb 1\left[f \in \bigcup_r B(r, \rho_k(r))\right], \\
+        \text{recall} &= \frac1N \sum_{r} \mathbb 1\left[r \in \bigcup_f B(f, \rho_k(f))\right]
 
     ρₖ is the distance of a point to its k-th nearest neighbour within its own set, and B a closed ball. Both
     lie in [0, 1] and 1 is best. They depend on the numbers of points, the features and k: report all three.

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, PyTree
 
 from jaxgen.losses import bernoulli_nll, continuous_bernoulli_nll, gaussian_nll, optimal_gaussian_scale
-from jaxgen.model import AXIS, Domain, device_axis
+from jaxgen.model import Domain, device_axis
 
 LikelihoodName = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
 ScaleName = Literal["fixed", "shared", "per_dimension", "optimal"]
@@ -88,7 +88,7 @@ def _gaussian(shape: tuple[int, ...], scale: ScaleName, fixed_scale: float) -> L
     def init() -> tuple[PyTree, PyTree]:
         if scale in ("shared", "per_dimension"):
             return {"log_scale": jnp.zeros(() if scale == "shared" else shape)}, {}
-        return {}, {"variance": jnp.ones(())} if scale == "optimal" else {}
+        return {}, {"variance": jnp.ones(()), "batches": jnp.zeros(())} if scale == "optimal" else {}
 
     def sigma(params: Any, statistics: Any) -> ArrayLike:
         if scale == "fixed":
@@ -101,11 +101,12 @@ def _gaussian(shape: tuple[int, ...], scale: ScaleName, fixed_scale: float) -> L
 
     def observe(statistics: Any, outputs: Array, targets: Array) -> tuple[Any, Any]:
         # At its optimum the scale's own gradient is zero over the whole batch, so none need flow through it.
-        variance = jax.lax.stop_gradient(jnp.square(optimal_gaussian_scale(outputs, targets)))
-        if device_axis():
-            variance = jax.lax.pmean(variance, AXIS)
-        running = _VARIANCE_DECAY * statistics["variance"] + (1 - _VARIANCE_DECAY) * variance
-        return {"variance": variance}, {"variance": running}
+        scale = jax.lax.stop_gradient(optimal_gaussian_scale(outputs, targets, axis_name=device_axis()))
+        variance, batches = jnp.square(scale), statistics["batches"]
+        # The mean of the first batches, a running mean later: what it starts from does not count.
+        decay = jnp.minimum(_VARIANCE_DECAY, batches / (batches + 1))
+        running = decay * statistics["variance"] + (1 - decay) * variance
+        return {**statistics, "variance": variance}, {"variance": running, "batches": batches + 1}
 
     return Likelihood(
         init=init,

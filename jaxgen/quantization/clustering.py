@@ -45,7 +45,7 @@ def kmeans(
     Args:
         key: one key; unused where `init` is given.
         points: [points, dim], floating.
-        num_clusters: K.
+        num_clusters: number of clusters K.
         num_restarts: independent starts, of which the one of least inertia is returned.
         max_iterations: the most Lloyd iterations of one start.
         init: centroids to start from instead of seeds, [K, dim].

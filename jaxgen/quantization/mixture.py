@@ -41,9 +41,9 @@ def gaussian_mixture(
     r"""Gaussian mixture fitted by expectation–maximization, started from the clusters of k-means.
 
     .. math::
-        r_{ik} \propto \pi_k \, N(x_i; \mu_k, \Sigma_k), \qquad
-        \mu_k = \frac{\sum_i r_{ik} x_i}{\sum_i r_{ik}}, \qquad
-        \Sigma_k = \frac{\sum_i r_{ik} (x_i - \mu_k)(x_i - \mu_k)^T}{\sum_i r_{ik}} + \text{ridge} \cdot I
+        r_{ik} &\propto \pi_k \, N(x_i; \mu_k, \Sigma_k), \qquad
+        \mu_k = \frac{\sum_i r_{ik} x_i}{\sum_i r_{ik}}, \\
+        \Sigma_k &= \frac{\sum_i r_{ik} (x_i - \mu_k)(x_i - \mu_k)^T}{\sum_i r_{ik}} + \text{ridge} \cdot I
 
     With "identity" and uniform weights only the means are learned; as the points grow apart the
     responsibilities become hard and EM becomes Lloyd's iteration. A component that no point belongs to keeps
@@ -52,7 +52,7 @@ def gaussian_mixture(
     Args:
         key: one key, for the seeds of k-means; unused where `init` is given.
         points: [points, dim], floating.
-        num_components: K.
+        num_components: number of components K.
         covariance: "full" [K, dim, dim], "diagonal" [K, dim], "spherical" [K], or "identity", not learned,
             returned as ones [K].
         uniform_weights: keep every weight at 1/K.
