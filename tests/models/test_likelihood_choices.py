@@ -94,11 +94,12 @@ def test_the_fixed_scale_is_used_and_not_logged(x64):
 def test_the_optimal_scale_is_the_batch_s_in_training_and_a_running_one_elsewhere(x64):
     observed = make_likelihood("gaussian", (4,), scale="optimal")
     _, statistics = observed.init()
-    running = 1.0
-    for size in (0.5, 2.0, 3.0):
+    running = 0.0
+    for batch, size in enumerate((0.5, 2.0, 3.0, *(1.0,) * 120)):
         mean, targets = RNG.normal(size=(2, 6, 4)) * size
         variance = np.mean((mean - targets) ** 2)
-        running = 0.99 * running + 0.01 * variance
+        decay = min(0.99, batch / (batch + 1))
+        running = decay * running + (1 - decay) * variance
         of_batch, statistics = observed.observe(statistics, jnp.asarray(mean), jnp.asarray(targets))
         np.testing.assert_allclose(observed.terms({}, of_batch)["scale"], np.sqrt(variance), rtol=1e-10)
         np.testing.assert_allclose(observed.terms({}, statistics)["scale"], np.sqrt(running), rtol=1e-10)
