@@ -8,8 +8,12 @@ import pytest
 from jaxgen.model import AXIS, Model, check_players, device_axis, example_keys
 
 
+def unused(*_arguments):
+    raise AssertionError("the names of the players are all that is looked at")
+
+
 def model(losses, turns) -> Model:
-    return Model(init=lambda: None, losses=dict.fromkeys(losses, lambda: None), turns=turns, evaluate=dict)
+    return Model(init=unused, losses=dict.fromkeys(losses, unused), turns=turns, evaluate=unused)
 
 
 def test_players_that_agree_pass():

@@ -53,6 +53,7 @@ def test_the_opened_model_gives_the_recorded_figures(trained):
     recorded = [p for p in lines(path) if p["kind"] == "evaluate"][-1]["squared_error"]
     for index in range(2):
         run = runs.open_run(path, index=index, which="last")
+        assert run.model.reconstruct is not None
         again = np.asarray(run.model.reconstruct(run.params, run.statistics, x))
         np.testing.assert_allclose(np.square(again - x).sum(axis=(1, 2, 3)).mean(), recorded[index], rtol=1e-5)
 
@@ -162,15 +163,15 @@ def test_json_is_replaced_whole(tmp_path, monkeypatch):
 def test_a_cache_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    before = jax.config.jax_compilation_cache_dir
+    before = jax.config.values["jax_compilation_cache_dir"]
     try:
         jax.config.update("jax_compilation_cache_dir", None)
         with pytest.warns(UserWarning, match="no compilation cache"):
             runs.compilation_cache()
-        assert jax.config.jax_compilation_cache_dir is None
+        assert jax.config.values["jax_compilation_cache_dir"] is None
         jax.config.update("jax_compilation_cache_dir", "mine")
         runs.compilation_cache()
-        assert jax.config.jax_compilation_cache_dir == "mine"
+        assert jax.config.values["jax_compilation_cache_dir"] == "mine"
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
 

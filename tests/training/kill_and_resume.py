@@ -41,7 +41,8 @@ def child(folder: Path, pipe: int) -> int:
         os.write(pipe, b".")
         result = runs.train("vae", ARGUMENTS, data="digits", workdir=folder, options=OPTIONS, quiet=True)
         leaves = jax.tree_util.tree_leaves_with_path(result.state)
-        np.savez(folder.with_suffix(".npz"), **{jax.tree_util.keystr(p): np.asarray(a) for p, a in leaves})
+        arrays: dict = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+        np.savez(folder.with_suffix(".npz"), **arrays)
         code = 0
     except UserError as error:
         print(error)

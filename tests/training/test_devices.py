@@ -114,7 +114,7 @@ def test_each_replica_is_its_own_single_run():
         assert_close(own, result.state, tolerance=1e-5)
         np.testing.assert_array_equal(own.key, result.state.key)
         for name, value in result.figures.items():
-            np.testing.assert_allclose(together.figures[name][index], value, rtol=1e-5)
+            np.testing.assert_allclose(np.asarray(together.figures[name])[index], value, rtol=1e-5)
         for (step, kind, values), (s, k, several) in zip(alone.points, writer.points, strict=True):
             assert (step, kind, values.keys()) == (s, k, several.keys())
             for name, value in values.items():

@@ -150,7 +150,9 @@ def test_no_objective_keeps_the_last_two(tmp_path):
         checkpoints.save(step, {"a": np.zeros(1)}, {"figures": {}}, objective=None)
     checkpoints.wait()
     assert (checkpoints.best(), steps_in(tmp_path)) == (None, [2, 3])
-    assert checkpoints.restore({"a": np.zeros(1)}).step == 3
+    restored = checkpoints.restore({"a": np.zeros(1)})
+    assert restored is not None
+    assert restored.step == 3
     checkpoints.close()
 
 
@@ -219,7 +221,9 @@ def test_damage_to_any_file_of_the_newest_checkpoint_is_survived(tmp_path, unfin
             # The step can be saved anew, and what was damaged is not deleted unseen.
             checkpoints.save(newest, states[newest].state, {"figures": {}}, objective=1.0)
             checkpoints.wait()
-            assert checkpoints.restore(states[newest].state).step == newest
+            anew = checkpoints.restore(states[newest].state)
+            assert anew is not None
+            assert anew.step == newest
         checkpoints.best()
         checkpoints.close()
     assert fell_back >= 2
