@@ -1,4 +1,5 @@
 # make demo: a first trained model and its page.  make test: the whole suite.  make lint: style and types.
+# make docs: the reference, every function with its formula, as pages that need no network.
 # Each sets up its own environment in .venv; a second call finds it ready.
 
 VENV ?= .venv
@@ -23,10 +24,10 @@ define install
 @touch $@
 endef
 
-.PHONY: help demo test lint
+.PHONY: help demo test lint docs
 
 help:
-	@sed -n 's/^# \(make demo.*\)/\1/p' Makefile | tr -s ' ' | sed 's/\. make/\nmake/g'
+	@sed -n 's/^# \(make d.*\)/\1/p' Makefile | tr -s ' ' | sed 's/\. make/\nmake/g; s/\.$$//'
 
 # A failed attempt leaves nothing behind that would pass for an environment.
 $(BIN)/activate:
@@ -38,6 +39,9 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/activate
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/activate
 	$(call install,[test])
 	@touch $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/activate
+	$(call install,[docs])
 
 # The folder is made anew each time; to go on with a run instead, repeat its own `jaxgen train`.
 demo: $(VENV)/.installed
@@ -54,3 +58,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+
+# Written anew each time, so that no page outlives what it describes; a warning is an error.
+docs: $(VENV)/.installed-docs
+	@rm -rf docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "Open this page in a browser: $(abspath docs/_build/html)/index.html"
