@@ -1,5 +1,6 @@
 """Whatever ends a run, the same command ends it as if nothing had happened, bit by bit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -227,6 +228,24 @@ def test_damage_to_any_file_of_the_newest_checkpoint_is_survived(tmp_path, unfin
         checkpoints.best()
         checkpoints.close()
     assert fell_back >= 2
+
+
+@pytest.mark.parametrize("part", ["figures", "digest"])
+def test_a_record_that_reads_well_but_says_something_else_is_damage(tmp_path, unfinished, part):
+    """The digest is over the record as well as the state, and stands for both."""
+    folder, states = unfinished
+    newest, before = sorted(states, reverse=True)[:2]
+    copytree(folder, tmp_path / "run")
+    path = tmp_path / "run" / str(newest) / "record" / "metadata"
+    record = json.loads(path.read_text())
+    record[part] = {**record[part], "loss": 0.0} if part == "figures" else "0" * 32
+    path.write_text(json.dumps(record))
+    checkpoints = Checkpoints(tmp_path / "run")
+    with pytest.warns(UserWarning, match=rf"step {newest} is damaged .its content does not match its digest"):
+        restored = checkpoints.restore(states[newest].state)
+    assert restored is not None
+    assert restored.step == before
+    checkpoints.close()
 
 
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_the_same(tmp_path, unfinished, whole):
