@@ -87,6 +87,7 @@ def lloyd_max(
         >>> [round(float(level), 4) for level in quantizer.levels], round(float(quantizer.distortion), 5)
         ([-0.7979, 0.7979], 0.36338)
     """
+
     _check_num_levels(num_levels)
     moments = moments_of(density, support)
     variance = moments.cumulative[2, -1]
