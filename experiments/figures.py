@@ -163,7 +163,7 @@ def columns(record: Mapping[str, Any]) -> list[str]:
     return [
         record["name"],
         text(record["mean"], record["spread"]) + unit,
-        "–" if reference is None else text(reference) + unit,
+        "–" if reference is None else f"{reference:.6g}".replace("-", "−") + unit,
         "–" if reference is None else text(record["difference"], signed=True),
         "–" if tolerance is None else f"{sign}{text(tolerance)}",
         verdict(record),
