@@ -148,6 +148,7 @@ def test_the_pages_are_whole_and_load_nothing_from_elsewhere(reference, tmp_path
         formulas = sum(".. math::" in _doc(getattr(module, name)) for name in names)
         assert text.count('<div class="math notranslate') == formulas
         loaded = re.findall(r'<(?:script|img|link)\b[^>]*(?:src|href)="([^"?]+)', text)
+        assert "jaxlib" not in text, "annotations as written, not what they evaluate to"
         assert ("_static/tex-svg-full.js" in loaded) == (formulas > 0)
         assert not [url for url in loaded if not (tmp_path / url).is_file()], "files that are not beside the page"
     styles = "".join(path.read_text() for path in tmp_path.glob("_static/**/*.css"))
