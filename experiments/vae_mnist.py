@@ -81,7 +81,7 @@ def run(*, seeds: int = 1, scale: Scale = "cpu", workdir: Path) -> Outcome:
         Figure("active units", [float(row["active_units"]) for row in found], "of 50", None, own),
     ]
     captions = {
-        "curves_nats": "The terms over training; dots are evaluations on the test split.",
+        "curves_loss": "The loss and its terms over training; dots are evaluations on the test split.",
         "samples": "Means of 64 draws from the prior, not chosen.",
     }
     return Outcome(figures, pictures(path, captions))
