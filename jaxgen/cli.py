@@ -177,6 +177,7 @@ def train(arguments: Sequence[str]) -> None:
         workdir=workdir,
         options=Options(**vars(parsed.training)),
         data_dir=parsed.run.data_dir,
+        data_scale=parsed.run.data_scale,
         num_devices=parsed.run.devices,
     )
     if result.start == int(result.state.step.max()):
@@ -201,12 +202,14 @@ def _train_arguments(name: str, arguments: Sequence[str]) -> Any:
         {
             "data": (str, "digits"),
             "data_dir": (str | None, None),
+            "data_scale": (float | None, None),
             "workdir": (Path | None, None),
             "devices": (int | None, None),
         },
         {
             "data": "Data set: a name of 'jaxgen list', any TensorFlow Datasets name, or a .npz, .npy or .csv file.",
             "data_dir": "Folder of prepared TensorFlow Datasets.",
+            "data_scale": "Raw value that becomes 1; 255 for bytes, 16 for the digits, 1 for floats by default.",
             "workdir": "The run's folder; runs/MODEL-DATA by default.",
             "devices": "Local devices to use; all by default.",
         },

@@ -67,7 +67,8 @@ class _Shown(NamedTuple):
 
 
 def _dataset(config: Mapping[str, Any]) -> Dataset:
-    dataset = load(config["data"]["name"], data_dir=config["data_dir"], seed=config["options"]["seed"])
+    data = config["data"]
+    dataset = load(data["name"], data_dir=config["data_dir"], seed=config["options"]["seed"], scale=data["scale"])
     if dataset.fingerprint != config["data"]["fingerprint"]:
         raise UserError(
             f"the data {dataset.name!r} changed since training: its fingerprint was {config['data']['fingerprint']} "

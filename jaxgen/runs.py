@@ -111,6 +111,7 @@ def train(
     workdir: str | Path,
     options: Options = Options(),  # noqa: B008 (immutable)
     data_dir: str | None = None,
+    data_scale: float | None = None,
     optimizers: Mapping[str, Any] | None = None,
     num_devices: int | None = None,
     quiet: bool = False,
@@ -124,6 +125,7 @@ def train(
       workdir: the run's folder.
       options: how to train.
       data_dir: where TensorFlow Datasets are prepared.
+      data_scale: the raw value that becomes 1; by default 255 for bytes, 16 for the digits, 1 for floats.
       optimizers: one for each player, instead of Adam at the options' rate; their settings are not recorded, so an
         experiment that passes them names them in its own file.
       num_devices: local devices to use; all by default.
@@ -136,7 +138,7 @@ def train(
       UserError: for whatever the user can mend.
     """
     compilation_cache()
-    dataset = load(data, data_dir=data_dir, seed=options.seed)
+    dataset = load(data, data_dir=data_dir, seed=options.seed, scale=data_scale)
     arguments = complete(name, arguments, dataset)
     model = build(name, arguments)
     check_values(dataset, model.domain, binarized=options.binarize != "none")
@@ -181,7 +183,7 @@ def describe(
     config = {
         "model": name,
         "arguments": arguments,
-        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, "scale": dataset.scale},
         "options": options._asdict(),
         "data_dir": data_dir,
         "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
@@ -336,7 +338,15 @@ def open_run(
     if restored is None:
         raise UserError(f"{path} holds no checkpoint yet; train it first")
     own = replica(restored.state, index, replicas=replicas)
-    return Run(path, config, model, own["params"], own["statistics"], restored.step, which if step else "last")
+    return Run(
+        path,
+        config,
+        model,
+        own["params"],
+        own["statistics"],
+        restored.step,
+        "best" if restored.step == step else "last",
+    )
 
 
 def compilation_cache() -> None:

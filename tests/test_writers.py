@@ -163,9 +163,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
         JsonlWriter(tmp_path / "file" / "metrics.jsonl")
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/dev/full"), reason="a device that is always full is a habit of Linux"
-)
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full is a habit of Linux")
 def test_a_full_disk_is_one_sentence():
     writer = JsonlWriter("/dev/full")
     with pytest.raises(UserError, match="cannot write metrics to /dev/full: No space left on device"):
@@ -194,9 +192,7 @@ def test_tensorboard_gets_means_and_hides_what_a_resumed_run_repeats(tmp_path):
         writer.write(step, {"nll": 2.5}, kind="evaluate")
         writer.close()
     events = events_of(tmp_path)
-    scalars = [
-        (event.step, value.tag, value.simple_value) for event in events for value in event.summary.value
-    ]
+    scalars = [(event.step, value.tag, value.simple_value) for event in events for value in event.summary.value]
     once = {("train/loss", 0.5), ("train/kl", 3.0), ("evaluate/nll", 2.5)}
     assert {scalar[1:] for scalar in scalars if scalar[0] == 100} == once
     assert {scalar[1:] for scalar in scalars if scalar[0] == 60} == once
@@ -220,9 +216,7 @@ def test_without_a_terminal_only_evaluations_are_told():
     console = ConsoleWriter(total=200, stream=stream)
     console.write(50, {"loss": 1.0}, kind="train")
     kl = [24.0, 26.0, 31.0]
-    console.write(
-        100, {"elbo": -98.76543, "kl": kl, "nan": math.nan, "kl/0": 1.0, "one": [2.0]}, kind="evaluate"
-    )
+    console.write(100, {"elbo": -98.76543, "kl": kl, "nan": math.nan, "kl/0": 1.0, "one": [2.0]}, kind="evaluate")
     console.close()
     spread = f"{statistics.mean(kl):.4g} ± {statistics.stdev(kl):.2g}"
     assert stream.getvalue() == f"step 100/200: elbo −98.77, kl {spread}, nan nan, one 2\n"

@@ -36,7 +36,7 @@ def check_values(dataset: Dataset, domain: str, *, binarized: bool = False, allo
         >>> check_values(load("digits")._replace(scale=1.0), "unit")
         Traceback (most recent call last):
         ...
-        jaxgen.errors.UserError: digits: values run from 0 to 16, outside [0, 1]: give --scale 16 ...
+        jaxgen.errors.UserError: digits: values run from 0 to 16, outside [0, 1]: give --data-scale 16 ...
     """
     if domain not in ("real", "unit", "binary"):
         raise ValueError(f'domain must be "real", "unit" or "binary", got {domain!r}.')
@@ -131,4 +131,4 @@ def _remedy(low: float, high: float) -> str:
     if low < 0:
         return "rescale the data to [0, 1] or use the Gaussian likelihood"
     scale = 255 if 128 <= high <= 255 else high
-    return f"give --scale {scale:g} or use the Gaussian likelihood"
+    return f"give --data-scale {scale:g} or use the Gaussian likelihood"

@@ -12,21 +12,16 @@ def paired(codes: ArrayLike, factors: ArrayLike, *, min_latents: int = 1) -> tup
     _checks.matrix("factors", factors, min_rows=2)
     if np.shape(codes)[0] != np.shape(factors)[0]:
         raise ValueError(
-            "codes and factors must describe the same examples, "
-            f"got shapes {np.shape(codes)} and {np.shape(factors)}."
+            f"codes and factors must describe the same examples, got shapes {np.shape(codes)} and {np.shape(factors)}."
         )
     if np.shape(codes)[1] < min_latents:
         raise ValueError(f"codes must have at least {min_latents} latents, got shape {np.shape(codes)}.")
     labels = np.asarray(factors)
     if labels.dtype.kind not in "iub":
-        raise TypeError(
-            f"factors must be integers, got {labels.dtype}; pass the index of each factor's value."
-        )
+        raise TypeError(f"factors must be integers, got {labels.dtype}; pass the index of each factor's value.")
     values = np.asarray(codes, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise ValueError(
-            f"codes must be finite, got {int((~np.isfinite(values)).sum())} values that are not."
-        )
+        raise ValueError(f"codes must be finite, got {int((~np.isfinite(values)).sum())} values that are not.")
     indices = np.stack([np.unique(column, return_inverse=True)[1] for column in labels.T], axis=1)
     constant = np.flatnonzero(indices.max(axis=0) == 0)
     if constant.size:

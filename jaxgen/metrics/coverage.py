@@ -111,9 +111,7 @@ def mode_coverage(
     return ModeCoverage(jnp.sum(counts > 0), jnp.sum(counts) / np.shape(samples)[0])
 
 
-def reverse_kl(
-    counts: Real[ArrayLike, "*shape"], reference: Real[ArrayLike, "..."] | None = None
-) -> Float[Array, ""]:
+def reverse_kl(counts: Real[ArrayLike, "*shape"], reference: Real[ArrayLike, "..."] | None = None) -> Float[Array, ""]:
     r"""Divergence of the modes' histogram from the truth, in nats: KL(generated ‖ real).
 
     .. math::
@@ -142,9 +140,7 @@ def reverse_kl(
         raise ValueError(f"counts must have shape [modes], got {np.shape(counts)}.")
     reference = np.ones(np.shape(counts)) if reference is None else reference
     if np.shape(reference) != np.shape(counts):
-        raise ValueError(
-            f"reference must have the shape of counts, got {np.shape(reference)} and {np.shape(counts)}."
-        )
+        raise ValueError(f"reference must have the shape of counts, got {np.shape(reference)} and {np.shape(counts)}.")
     counts, reference = _checks.floating(counts), _checks.floating(reference)
     generated = counts / jnp.sum(counts)
     xlogy = jax.scipy.special.xlogy

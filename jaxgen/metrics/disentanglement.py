@@ -180,9 +180,7 @@ def _relative_entropies(rows: np.ndarray) -> np.ndarray:
     return -np.sum(shares * logs, axis=1) / np.log(rows.shape[1])
 
 
-def sap(
-    codes: Real[ArrayLike, "*shape_codes"], factors: Real[ArrayLike, "*shape_factors"], *, seed: int = 0
-) -> float:
+def sap(codes: Real[ArrayLike, "*shape_codes"], factors: Real[ArrayLike, "*shape_factors"], *, seed: int = 0) -> float:
     r"""Separated attribute predictability: gap between the two latents that alone predict a factor best.
 
     .. math::
@@ -221,9 +219,7 @@ def sap(
     for label in labels.T:
         scores = []
         for code in values.T[:, :, None]:
-            tree = DecisionTreeClassifier(
-                max_leaf_nodes=label.max() + 1, class_weight="balanced", random_state=seed
-            )
+            tree = DecisionTreeClassifier(max_leaf_nodes=label.max() + 1, class_weight="balanced", random_state=seed)
             predictions = tree.fit(code[fit], label[fit]).predict(code[held_out])
             scores.append(_balanced_accuracy(predictions, label[held_out]))
         second, first = np.sort(scores)[-2:]

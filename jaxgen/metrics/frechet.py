@@ -48,9 +48,7 @@ def feature_statistics(features: Float[ArrayLike, "*shape"]) -> FeatureStatistic
         )
     rows = np.asarray(features, dtype=np.float64)
     if not np.isfinite(rows).all():
-        raise ValueError(
-            f"features must be finite, got {int((~np.isfinite(rows)).sum())} values that are not."
-        )
+        raise ValueError(f"features must be finite, got {int((~np.isfinite(rows)).sum())} values that are not.")
     mean = rows.mean(axis=0)
     centered = rows - mean
     return FeatureStatistics(mean, centered.T @ centered / (num_examples - 1))
@@ -94,9 +92,7 @@ def frechet_distance(
     """
     first, second = np.asarray(mean_a, dtype=np.float64), np.asarray(mean_b, dtype=np.float64)
     if first.ndim != 1 or first.shape != second.shape:
-        raise ValueError(
-            f"mean_a and mean_b must have equal shapes [dims], got {first.shape} and {second.shape}."
-        )
+        raise ValueError(f"mean_a and mean_b must have equal shapes [dims], got {first.shape} and {second.shape}.")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("mean_a and mean_b must be finite; look for the example that has nan features.")
     values_a, vectors_a = _eigen("cov_a", cov_a, first.size)
@@ -112,9 +108,7 @@ def _eigen(name: str, covariance: ArrayLike, num_dims: int) -> tuple[np.ndarray,
     """Eigenvalues and eigenvectors of a covariance, refused where it is none."""
     matrix = np.asarray(covariance, dtype=np.float64)
     if matrix.shape != (num_dims, num_dims):
-        raise ValueError(
-            f"{name} must have shape {(num_dims, num_dims)} to match the mean, got {matrix.shape}."
-        )
+        raise ValueError(f"{name} must have shape {(num_dims, num_dims)} to match the mean, got {matrix.shape}.")
     largest = np.abs(matrix).max(initial=0.0)
     # Float32 covariances are accepted, with their rounding.
     if not np.isfinite(largest) or np.abs(matrix - matrix.T).max(initial=0.0) > 1e-5 * largest:

@@ -73,6 +73,8 @@ def vae(
       ValueError: for numbers out of range, or an image network on data that are not images.
     """
     _check(latents=latents, beta=beta, kl_warmup=kl_warmup, free_nats=free_nats, samples=samples, bound=bound)
+    if importance_samples < 0:
+        raise ValueError(f"importance_samples must not be negative, got {importance_samples}")
     encoder = vector_encoder(network, hidden, shape, outputs=(2, latents), activation=activation)
     decoder = vector_decoder(network, hidden, shape, activation=activation)
     observed = make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale)
@@ -157,12 +159,14 @@ def vae(
         values |= {"kl_dim": kl_dims, "mean_1": mean, "mean_2": jnp.square(mean)}
         if importance_samples:
 
-            def chunk(key: Array, count: int) -> Array:
-                z = draw(example_keys(key, batch["position"]), mean, logvar, count)
-                return log_weights(params, in_use, x, mean, logvar, z)
+            def one(key: Array) -> Array:
+                return draw(example_keys(key, batch["position"]), mean, logvar, 1)[0]
+
+            def weights(keys: Array) -> Array:
+                return log_weights(params, in_use, x, mean, logvar, jax.vmap(one)(keys))
 
             values["log_px"] = importance_weighted_log_likelihood(
-                chunk, importance_key, num_samples=importance_samples, elements=x.size
+                weights, importance_key, num_samples=importance_samples, elements=x.size
             )
         return values
 

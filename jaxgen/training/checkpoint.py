@@ -139,7 +139,7 @@ class Checkpoints:
             )
 
     def restore(self, template: PyTree, *, step: int | None = None) -> Restored | None:
-        """The newest checkpoint that is whole, or the one of ``step``; ``None`` where there is none at all.
+        """The checkpoint of ``step``, else the newest that is whole; ``None`` where there is none at all.
 
         A damaged one is passed over with a warning.
 
@@ -149,13 +149,15 @@ class Checkpoints:
         Raises:
           UserError: if checkpoints are there but none can be read, or they are of another model.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True) if step is None else [step]
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if step is not None:
+            steps = [step, *(other for other in steps if other != step)]
         for candidate in steps:
             try:
                 flat, record = self._read(candidate)
             except Exception as error:  # orbax raises whatever its storage raised
                 warnings.warn(
-                    f"the checkpoint of step {candidate} is damaged ({_reason(error)}); trying the one before",
+                    f"the checkpoint of step {candidate} is damaged ({_reason(error)}); trying another",
                     stacklevel=2,
                 )
                 self._set_aside(candidate)

@@ -338,10 +338,11 @@ def _check_finite(values: Mapping[str, np.ndarray], run: _Run, *, first_step: in
     step, turns = first_step + order(name)[0], run.model.turns[player]
     played = step * run.updates + sum(run.model.turns[p] for p in players[: players.index(player)])
     epoch, batch = divmod(played, len(run.dataset.train["x"]) // run.options.batch_size)
+    whose = f" in replica {bad[name][bad[name][:, 1].argmin(), 0]}" if run.options.seeds > 1 else ""
     several = "" if turns == 1 else f"one of {turns} batches from "
     term = "the gradient" if term == "grad_norm" else f"the term {term!r}"
     raise NonFiniteError(
-        f"{term} of player {player!r} is not finite at step {step + 1} "
+        f"{term} of player {player!r} is not finite{whose} at step {step + 1} "
         f"({several}batch {batch + 1} of epoch {epoch + 1}); the last checkpoint is kept, "
         f"try a smaller --learning-rate than {run.options.learning_rate:g}"
     )

@@ -83,9 +83,7 @@ def test_order_of_samples_and_modes_does_not_matter(seed):
 def test_reverse_kl_equals_scipy(x64):
     counts, reference = np.array([5, 0, 2, 13]), np.array([1.0, 4.0, 2.0, 3.0])
     np.testing.assert_allclose(reverse_kl(counts), scipy.stats.entropy(counts, np.ones(4)), rtol=1e-12)
-    np.testing.assert_allclose(
-        reverse_kl(counts, reference), scipy.stats.entropy(counts, reference), rtol=1e-12
-    )
+    np.testing.assert_allclose(reverse_kl(counts, reference), scipy.stats.entropy(counts, reference), rtol=1e-12)
 
 
 def test_reverse_kl_at_its_limits():

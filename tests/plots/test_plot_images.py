@@ -158,9 +158,7 @@ def test_a_carpet_puts_each_image_at_its_latents_whatever_their_order(order):
 def test_the_ticks_of_a_carpet_stand_at_their_latents():
     axes = carpet_of(np.linspace(-2, 2, 5), np.linspace(-1, 1, 3), range(15)).axes[0]
     centers = {"−2": 32, "−1": 100, "0": 168, "1": 236, "2": 304}
-    across = {
-        label.get_text(): at for at, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
-    }
+    across = {label.get_text(): at for at, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)}
     up = {label.get_text(): at for at, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
     assert across == centers
     assert (up["1"], up["0"], up["−1"]) == (32, 100, 168)

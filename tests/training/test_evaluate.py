@@ -74,7 +74,6 @@ def test_means_of_many_examples_do_not_lose_digits():
     assert abs(float(means["x"]) - 10000.125) < 5e-3
 
 
-@pytest.mark.xfail(strict=True, reason="a chunk's draws depend on how many it holds, which the batch decides")
 def test_importance_weights_do_not_depend_on_the_batch(monkeypatch):
     """Draws of a chunked estimate belong to the example: the same for every batch size and number of devices."""
     monkeypatch.setattr("jaxgen.metrics.importance._CHUNK_ELEMENTS", 6000)
