@@ -6,9 +6,10 @@ import difflib
 import inspect
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from jaxgen.errors import UserError
 
@@ -318,5 +319,18 @@ COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "list": list_,
 }
 
+
+def entry() -> NoReturn:
+    """The process of ``jaxgen``: runs the command and exits with its code."""
+    # What a thread of the storage meets on a full disk reaches the main thread, and is said there in one sentence.
+    threading.excepthook = sys.unraisablehook = lambda _: None
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == 2:
+        os._exit(code)  # nothing is left to save, and what would be flushed on the way out meets the same full disk
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -63,7 +63,7 @@ def test_what_is_recorded_builds_the_model_and_says_where_it_came_from(trained):
     full = inspect_defaults("vae") | {k: list(v) if isinstance(v, tuple) else v for k, v in ARGUMENTS.items()}
     assert config["arguments"] == full | {"shape": [8, 8, 1]}
     assert config["options"] == OPTIONS._asdict()
-    assert config["data"] == {"name": "digits", "fingerprint": load("digits").fingerprint}
+    assert config["data"] == {"name": "digits", "fingerprint": load("digits").fingerprint, "scale": 16.0}
     assert config["versions"]["jax"] == jax.__version__
     assert config["model"] == "vae"
 

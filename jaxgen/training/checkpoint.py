@@ -80,8 +80,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, read_only: bool = False):
         best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
-        # orbax warns of what is meant here: a read-only manager, a checkpoint without a metric.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # orbax logs what is meant here (a read-only manager, a checkpoint without a metric) and what it raises anyway.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder, self._read_only = folder.absolute(), read_only
         with self._storing():
             if not read_only:

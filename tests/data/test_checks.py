@@ -32,11 +32,11 @@ def test_rounding_beyond_the_ends_is_no_mistake():
 @pytest.mark.parametrize(
     ("values", "scale", "seen", "remedy"),
     [
-        ([[0, 17, 255]], 1.0, "from 0 to 255, outside", "--scale 255"),
-        ([[0, 17, 250]], 1.0, "from 0 to 250, outside", "--scale 255"),
-        ([[0, 8, 16]], 1.0, "from 0 to 16, outside", "--scale 16"),
-        ([[0, 8, 16]], 4.0, "from 0 to 4, outside", "--scale 16"),
-        ([[0.0, 1.01]], 1.0, "from 0 to 1.01, outside", "--scale 1.01"),
+        ([[0, 17, 255]], 1.0, "from 0 to 255, outside", "--data-scale 255"),
+        ([[0, 17, 250]], 1.0, "from 0 to 250, outside", "--data-scale 255"),
+        ([[0, 8, 16]], 1.0, "from 0 to 16, outside", "--data-scale 16"),
+        ([[0, 8, 16]], 4.0, "from 0 to 4, outside", "--data-scale 16"),
+        ([[0.0, 1.01]], 1.0, "from 0 to 1.01, outside", "--data-scale 1.01"),
         ([[-1.0, 1.0]], 1.0, "from -1 to 1, outside", "rescale the data"),
         ([[-0.01, 1.0]], 1.0, "from -0.01 to 1, outside", "rescale the data"),
     ],
@@ -57,7 +57,7 @@ def test_the_test_split_is_looked_at_too():
 
 def test_the_remedy_works():
     bytes_as_floats = dataset([[0.0, 255.0]])
-    with pytest.raises(UserError, match="--scale 255"):
+    with pytest.raises(UserError, match="--data-scale 255"):
         check_values(bytes_as_floats, "unit")
     check_values(bytes_as_floats._replace(scale=255.0), "unit")
 

@@ -221,7 +221,7 @@ def test_four_devices_keep_one_codebook_and_give_what_one_gives(x64):
 
 def test_encodings_far_from_every_code_stay_finite_and_half_precision_is_refined():
     model, params, statistics, batch = make(dtype=jnp.float32, scale="optimal")
-    statistics = statistics | {"likelihood": {"variance": jnp.ones(())}}
+    statistics = statistics | {"likelihood": {"variance": jnp.ones(()), "batches": jnp.ones(())}}
     loss_fn = jax.jit(jax.value_and_grad(model.losses["vq_vae"], has_aux=True), static_argnums=4)
     far = {"vq_vae": params["vq_vae"] | {"encoder": jax.tree.map(lambda a: 1e4 * a, params["vq_vae"]["encoder"])}}
     (loss, _), gradient = loss_fn(far, statistics, batch, KEY, True)

@@ -95,7 +95,9 @@ def test_a_replica_that_fails_stops_them_all():
         bad = (jnp.sum(64 * batch["x"][:, 0]).round() == first) & (statistics["updates"] == 0)
         return jnp.where(bad, np.nan, value), aux
 
-    with pytest.raises(NonFiniteError, match="the term 'loss' of player 'denoiser' is not finite at step 1 "):
+    with pytest.raises(
+        NonFiniteError, match="the term 'loss' of player 'denoiser' is not finite in replica 1 at step 1 "
+    ):
         train(
             model._replace(losses={"denoiser": spoiled}), numbered(), OPTIONS._replace(seed=5, seeds=2), num_devices=1
         )
