@@ -19,6 +19,7 @@ from jaxgen.page import FigureRow, Picture, format_figure, render_page
 from jaxgen.runs import Run, compilation_cache, open_run, read_config, write_json
 from jaxgen.training import evaluate as evaluation
 from jaxgen.training.devices import Devices, replicate
+from jaxgen.training.feed import num_bytes
 from jaxgen.writers import read_jsonl
 
 #: What an evaluated name means: its unit and how it was had.
@@ -42,7 +43,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "reverse_kl": ("nats", "of the modes' histogram to uniform"),
     "accuracy_real": ("share", "of real examples that the discriminator takes for real; ½ at equilibrium"),
     "accuracy_fake": ("share", "of generated examples that it takes for generated; ½ at equilibrium"),
-    "value": ("nats", "log D(x) + log(1 − D(G(z))); −log 4 at equilibrium"),
+    "value": (
+        "",
+        "of the game, minus the discriminator's loss; −log 4 at the equilibrium of minimax and non-saturating",
+    ),
 }
 
 
@@ -99,13 +103,14 @@ def evaluate(path: str | Path, *, which: str = "best", importance_samples: int |
     overrides = {} if importance_samples is None else {"importance_samples": importance_samples}
     if overrides and "importance_samples" not in config["arguments"]:
         raise UserError(f"{config['model']} has no --importance-samples: it gives no estimate of log p(x)")
-    dataset, prepare = _dataset(config), _prepare(_dataset(config), config)
+    dataset = _dataset(config)
+    prepare, resident = _prepare(dataset, config), num_bytes(dataset.test) <= config["options"]["memory_budget"] * 2**20
     devices = Devices(jax.local_devices()[:1])
     rows, step, which_found, evaluator = [], 0, which, None
     for index in range(config["options"]["seeds"]):
         run = open_run(path, index=index, which=which, overrides=overrides)
         step, which_found = run.step, run.which
-        evaluator = evaluator or evaluation.Evaluator(run.model, dataset.test, prepare, devices)
+        evaluator = evaluator or evaluation.Evaluator(run.model, dataset.test, prepare, devices, resident=resident)
         means = evaluator(*replicate((run.params, run.statistics), devices))
         figures = evaluation.summarize(run.model, means, replicas=1)
         rows.append({**figures, **evaluation.coverage(run.model, dataset, run.params, run.statistics)})
@@ -213,7 +218,7 @@ def write(path: str | Path, *, index: int = 0, which: str = "best") -> Path:
     path = Path(path)
     shown = _show(path, index=index, which=which)
     config, history = shown.run.config, read_jsonl(path / "metrics.jsonl")
-    evaluated = [point for point in history if point["kind"] == "evaluate"]
+    evaluated = [p for p in history if p["kind"] == "evaluate" and p["step"] <= shown.run.step]
     figures = {k: v for k, v in (evaluated[-1] if evaluated else {}).items() if k not in ("step", "kind", "time")}
     pictures = []
     try:
@@ -240,7 +245,7 @@ def _subtitle(shown: _Shown, index: int) -> str:
     replicas = shown.run.config["options"]["seeds"]
     several = f" Figures are mean ± standard deviation over {replicas} seeds;" if replicas > 1 else ""
     whose = f" pictures show replica {index}." if replicas > 1 else ""
-    return f"Pictures of the {shown.run.which} checkpoint, step {shown.run.step:,}.{several}{whose}"
+    return f"Figures and pictures of the {shown.run.which} checkpoint, step {shown.run.step:,}.{several}{whose}"
 
 
 def _facts(shown: _Shown, history: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -144,8 +144,11 @@ def train(
     check_values(dataset, model.domain, binarized=options.binarize != "none")
     # Whatever can be refused is refused before the folder is claimed, so that the corrected command can have it.
     steps = num_steps(options, num_examples=len(dataset.train["x"]), updates=sum(model.turns.values()))
-    choose(num_devices, batch_size=options.batch_size)
-    config = describe(name, arguments, dataset, options, data_dir)
+    devices = choose(num_devices, batch_size=options.batch_size)
+    _check_dequantize(dataset, options)
+    config = describe(name, arguments, dataset, options, data_dir) | {
+        "devices": f"{devices.num_global} × {devices.local[0].device_kind}"
+    }
     path = Path(workdir)
     with claim(path, config), _checkpoints(path) as checkpoints, contextlib.ExitStack() as stack:
         writers: list[Writer] = [JsonlWriter(path / "metrics.jsonl")]
@@ -164,6 +167,15 @@ def train(
             writers=tuple(writers),
             console=console,
         )
+
+
+def _check_dequantize(dataset: Dataset, options: Options) -> None:
+    """Dequantization fills the steps between integer levels; what has none, or is made bits, cannot take it."""
+    if options.dequantize and options.binarize != "none":
+        raise UserError(f"--dequantize and --binarize {options.binarize} exclude each other; give one of them")
+    if options.dequantize and not np.issubdtype(dataset.train["x"].dtype, np.integer):
+        found = dataset.train["x"].dtype
+        raise UserError(f"--dequantize needs integer levels, but {dataset.name} holds {found}; leave it out")
 
 
 def _close(writer: Writer, path: Path) -> None:
@@ -187,7 +199,6 @@ def describe(
         "options": options._asdict(),
         "data_dir": data_dir,
         "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
-        "devices": f"{jax.device_count()} × {jax.devices()[0].device_kind}",
         "versions": {
             "jaxgen": jaxgen.__version__,
             "python": platform.python_version(),
@@ -267,7 +278,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     try:
         config = json.loads((path / "config.json").read_text())
-        return {key: config[key] for key in config} if all(k in config for k in _IDENTITY) else _no_run(path)
+        return config if all(k in config for k in _IDENTITY) else _no_run(path)
     except FileNotFoundError:
         return _no_run(path)
     except (OSError, ValueError) as error:

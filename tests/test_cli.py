@@ -80,6 +80,7 @@ def test_a_mistyped_flag_suggests_the_right_one(capsys, arguments, hint):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--dequantize"], "--dequantize and --binarize threshold exclude each other"),
         (["--steps", "0"], "--steps must be at least 1, got 0"),
         (["--steps", "-3"], "--steps must be at least 1, got -3"),
         (["--epochs", "0"], "--epochs must be at least 1, got 0"),

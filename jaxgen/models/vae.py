@@ -61,7 +61,8 @@ def vae(
       fixed_scale: Standard deviation of a Gaussian likelihood where it is fixed, in units of the scaled data.
       beta: Weight of the KL term in training and model selection alike.
       kl_warmup: Updates over which the weight of the KL term rises from 0 to beta.
-      free_nats: Nats of each latent's KL, averaged over the batch, that are not penalized.
+      free_nats: Nats of each latent's KL, averaged over the batch, that are not penalized in training; evaluation and
+        the choice of the best checkpoint penalize all.
       samples: Draws of z for each example in the training objective.
       bound: What is maximized: the ELBO, or the tighter importance-weighted bound of the same samples.
       importance_samples: Draws for the estimate of log p(x) in evaluation; 0 leaves it out.

@@ -132,6 +132,11 @@ def learning_rate_schedule(options: Options, updates: int) -> optax.Schedule:
     return optax.piecewise_constant_schedule(rate, {end: 10 ** (-n / 7) for end, n in ends.items()})
 
 
+def measure_every(options: Options) -> int:
+    """Steps between two measured gradient norms: ten, or fewer where every log point needs one."""
+    return min(10, options.log_every)
+
+
 def make_optimizers(model: Model, options: Options, steps: int) -> Mapping[str, Any]:
     """The model's own optimizers, or Adam for every player."""
     optimizers = {}
@@ -210,7 +215,7 @@ class _Run:
             model, dataset.test, prepare, self.devices, resident=num_bytes(dataset.test) <= budget
         )
         self.rounds = parallel(
-            make_rounds(model, optimizers, prepare),
+            make_rounds(model, optimizers, prepare, measure_every=measure_every(options)),
             self.devices,
             in_axes=(0, None, 0, None),
             replica_axes=(0, None, 0, None),
@@ -269,25 +274,35 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
     def fetch(at: int, to: int) -> Future[Any]:
         return pool.submit(run.feed, at, to - at) if at < to else pool.submit(dict)
 
-    rounds = 1
+    def settle(here: int, to: int, metrics: Mapping[str, Any]) -> None:
+        """Looks at what a call left: whether it is finite, and what is to be written."""
+        nonlocal rounds, logged, settled
+        values = {name: value[..., : to - here] for name, value in first(metrics).items()}
+        _check_finite(values, run, first_step=here)
+        now = time.perf_counter()
+        rounds, settled = _adapt(rounds, to - here, now - settled, run.feed.length), now
+        logged.append(_for_log(values, first_step=here, every=measure_every(options)))
+        if console:
+            console.write(to, _means(logged[-1:], model), kind="train")
+        if to % options.log_every == 0 or to == steps:
+            run.write(to, _means(logged, model), "train")
+            logged = []
+
+    rounds, settled, played = 1, began, None
     stop = next_stop(step, rounds)
     pending = fetch(step, stop)
     while step < steps and not caught:
-        call_began = time.perf_counter()
         run.state, metrics = run.rounds(run.state, run.feed.data, pending.result(), np.int32(stop - step))
         here, step = step, stop
-        # The next batches are gathered while the device computes.
+        # While the device computes, the next batches are gathered and the call before is looked at.
         stop = next_stop(step, rounds)
         pending = fetch(step, stop)
-        values = {name: value[..., : step - here] for name, value in first(metrics).items()}
-        _check_finite(values, run, first_step=here)
-        rounds = _adapt(rounds, step - here, time.perf_counter() - call_began, run.feed.length)
-        logged.append(values)
-        if step % options.log_every == 0 or step == steps:
-            run.write(step, _means(logged, model), "train")
-            logged = []
-        if console:
-            console.write(step, _means([values], model), kind="train")
+        if played:
+            settle(*played)
+        played = here, step, metrics
+        if caught or step % evaluate_every == 0 or step == steps:
+            settle(*played)
+            played = None
         if step % evaluate_every == 0 or step == steps:
             run.figures = run.evaluate()
             _check_figures(run.figures, step)
@@ -295,6 +310,9 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
             if console:
                 console.write(step, run.figures, kind="evaluate")
             run.save(step, evaluated=True)
+            settled = time.perf_counter()
+    if played:
+        settle(*played)
     if step < steps:
         run.save(step, evaluated=False)
         raise Interrupted(step, caught[0])
@@ -315,15 +333,33 @@ def _short_names(values: Mapping[str, Any], model: Model) -> dict[str, Any]:
     return {name.split("/", 1)[1]: v for name, v in values.items()} if len(model.losses) == 1 else dict(values)
 
 
+def _for_log(values: Mapping[str, np.ndarray], *, first_step: int, every: int) -> dict[str, np.ndarray]:
+    """What goes into logs: gradient norms of every ``every``-th step, NaN elsewhere; not what serves checks alone."""
+    kept = {name: value for name, value in values.items() if "/finite/" not in name}
+    for name in kept:
+        if name.endswith("/grad_norm"):
+            steps = first_step + 1 + np.arange(kept[name].shape[-1])
+            kept[name] = np.where(steps % every == 0, kept[name], np.nan)
+    return kept
+
+
 def _means(logged: list[dict[str, np.ndarray]], model: Model) -> dict[str, Any]:
-    """Means over the rounds since the last log point."""
+    """Means over the rounds since the last log point; a norm that was measured in none of them is left out."""
     joined = {name: np.concatenate([v[name] for v in logged], axis=-1) for name in logged[0]}
-    return _short_names({name: _number(np.mean(v, axis=-1, dtype=np.float64)) for name, v in joined.items()}, model)
+    joined = {name: v[..., ~np.isnan(v).reshape(-1, v.shape[-1]).any(axis=0)] for name, v in joined.items()}
+    means = {name: _number(np.mean(v, axis=-1, dtype=np.float64)) for name, v in joined.items() if v.shape[-1]}
+    return _short_names(means, model)
 
 
 def _check_finite(values: Mapping[str, np.ndarray], run: _Run, *, first_step: int) -> None:
-    bad = {name: np.argwhere(~np.isfinite(v.reshape(-1, v.shape[-1]))) for name, v in values.items()}
-    bad = {name: where for name, where in bad.items() if len(where)}
+    """Stops where something is not finite, and names what was so first.
+
+    Raises:
+      NonFiniteError: with the player, the term, the step and the batch.
+    """
+    flat = {name: value.reshape(-1, value.shape[-1]) for name, value in values.items()}
+    bad = {name: np.argwhere(~np.isfinite(value).T) for name, value in flat.items()}
+    bad = {name: where[0] for name, where in bad.items() if len(where)}
     if not bad:
         return
     players = list(run.model.turns)
@@ -331,17 +367,28 @@ def _check_finite(values: Mapping[str, np.ndarray], run: _Run, *, first_step: in
     def order(name: str) -> tuple[int, int, bool, bool]:
         """The earliest round; within it who plays first; a term of the loss before the loss, the gradient last."""
         player, term = name.split("/", 1)
-        return int(bad[name][:, 1].min()), players.index(player), term == "loss", term == "grad_norm"
+        return int(bad[name][0]), players.index(player), term == "loss", term == "grad_norm"
 
     name = min(bad, key=order)
     player, term = name.split("/", 1)
-    step, turns = first_step + order(name)[0], run.model.turns[player]
+    step, index = (int(i) for i in bad[name])
+    finite = {other: float(flat[f"{player}/finite/{other}"][index, step]) for other in players}
+    broken = [other for other in players if finite[other] < 1]
+    if broken and term != "grad_norm":
+        # Parameters were broken before this loss: by the gradient of their player's update before it.
+        earlier = players.index(broken[0]) < players.index(player) or finite[broken[0]] > 0
+        player, term, step = broken[0], "grad_norm", step if earlier else step - 1
+    raise NonFiniteError(_what_broke(run, player, term, first_step + step, index))
+
+
+def _what_broke(run: _Run, player: str, term: str, step: int, index: int) -> str:
+    players, turns = list(run.model.turns), run.model.turns[player]
     played = step * run.updates + sum(run.model.turns[p] for p in players[: players.index(player)])
     epoch, batch = divmod(played, len(run.dataset.train["x"]) // run.options.batch_size)
-    whose = f" in replica {bad[name][bad[name][:, 1].argmin(), 0]}" if run.options.seeds > 1 else ""
+    whose = f" in replica {index}" if run.options.seeds > 1 else ""
     several = "" if turns == 1 else f"one of {turns} batches from "
     term = "the gradient" if term == "grad_norm" else f"the term {term!r}"
-    raise NonFiniteError(
+    return (
         f"{term} of player {player!r} is not finite{whose} at step {step + 1} "
         f"({several}batch {batch + 1} of epoch {epoch + 1}); the last checkpoint is kept, "
         f"try a smaller --learning-rate than {run.options.learning_rate:g}"

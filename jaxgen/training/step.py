@@ -1,4 +1,4 @@
-"""The compiled path: an update of one player, a round of turns, a scan of rounds."""
+"""The compiled path: an update of one player, a round of turns, a loop of rounds."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from jaxgen.model import AXIS, Batch, Model, example_keys
@@ -18,9 +19,25 @@ Prepare = Callable[[Array, Mapping[str, Array]], Batch]
 
 
 def update(
-    model: Model, optimizer: optax.GradientTransformation, player: str, state: State, batch: Batch, key: Array
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    player: str,
+    state: State,
+    batch: Batch,
+    key: Array,
+    *,
+    measure: ArrayLike = True,
 ) -> tuple[State, dict[str, Array]]:
-    """One gradient step of one player; the others' parameters are constants to it."""
+    """One gradient step of one player; the others' parameters are constants to it.
+
+    Args:
+      measure: whether the norm of the gradient is wanted. Reading every gradient once more costs a small model a tenth
+        of its step.
+
+    Returns:
+      The next state, and the loss's terms with ``grad_norm`` (−1 where it was not measured) and, for each player,
+      ``finite/player``: 0 where its parameters were broken before a loss that is not finite, else 1.
+    """
 
     def loss_fn(own: PyTree):
         params = {**state.params, player: own}
@@ -28,22 +45,40 @@ def update(
 
     (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params[player])
     grads, metrics = mean_over_devices((grads, {"loss": loss, **aux.metrics}))
+    finite = jax.lax.cond(
+        jnp.isfinite(metrics["loss"]),
+        lambda params: dict.fromkeys(params, jnp.ones(())),
+        lambda params: {name: _all_finite(own).astype(jnp.float32) for name, own in params.items()},
+        state.params,
+    )
+    norm = jax.lax.cond(measure, optax.tree.norm, lambda grads: -jnp.ones_like(optax.tree.norm(grads)), grads)
     updates, opt_state = optimizer.update(grads, state.opt_state[player], state.params[player])
     state = state._replace(
         params={**state.params, player: optax.apply_updates(state.params[player], updates)},
         opt_state={**state.opt_state, player: opt_state},
         statistics=aux.statistics,
     )
-    return state, {**metrics, "grad_norm": optax.tree.norm(grads)}
+    return state, {**metrics, "grad_norm": norm, **{f"finite/{name}": value for name, value in finite.items()}}
+
+
+def _all_finite(tree: PyTree) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)] or [jnp.array(True)]))
 
 
 def play_round(
-    model: Model, optimizers: Mapping[str, Any], prepare: Prepare, state: State, raw: Mapping[str, Array]
+    model: Model,
+    optimizers: Mapping[str, Any],
+    prepare: Prepare,
+    state: State,
+    raw: Mapping[str, Array],
+    *,
+    measure: ArrayLike = True,
 ) -> tuple[State, dict[str, Array]]:
     """One round: every player takes its turns, each with a fresh batch and fresh noise.
 
     Args:
       raw: arrays [updates, batch, ...] of this device, with ``position`` in the global batch.
+      measure: whether gradient norms are wanted.
 
     Returns:
       The next state, and ``{"player/metric": scalar}``, the mean over the player's turns.
@@ -57,7 +92,7 @@ def play_round(
             index, raw_batch = inputs
             prepare_key, loss_key = jax.random.split(jax.random.fold_in(round_key, index))
             batch = prepare(example_keys(prepare_key, raw_batch["position"]), raw_batch)
-            return update(model, optimizers[player], player, state, batch, loss_key)
+            return update(model, optimizers[player], player, state, batch, loss_key, measure=measure)
 
         indices = done + jnp.arange(turns)
         batches = {name: a[done : done + turns] for name, a in raw.items()}
@@ -71,11 +106,17 @@ def play_round(
     return state._replace(step=state.step + 1), metrics
 
 
-def make_rounds(model: Model, optimizers: Mapping[str, Any], prepare: Prepare) -> Callable[..., Any]:
+def make_rounds(
+    model: Model, optimizers: Mapping[str, Any], prepare: Prepare, *, measure_every: int = 1
+) -> Callable[..., Any]:
     """The function that the trainer compiles once: up to ``length`` rounds, of which the first ``limit`` are played.
 
     ``limit`` is an argument and not a shape, so that the rest before a log point, an evaluation or the end is no
     second trace.
+
+    Args:
+      measure_every: rounds between two measured gradient norms; that of the last round is always measured, so that
+        nothing broken is handed back unseen.
 
     Returns:
       ``(state, data, feed, limit) -> (state, {"player/metric": [length]})``. ``feed`` holds either ``index``
@@ -94,22 +135,23 @@ def make_rounds(model: Model, optimizers: Mapping[str, Any], prepare: Prepare) -
 
         # Jitted so that its shapes and its operations come out of one trace.
         @jax.jit
-        def play(state: State, data: Mapping[str, Array], position: Array, inputs: Mapping[str, Array]):
-            return play_round(model, optimizers, prepare, state, {**gather(data, inputs), "position": position})
+        def play(state: State, data: Mapping[str, Array], position: Array, inputs: Mapping[str, Array], last: Array):
+            raw = {**gather(data, inputs), "position": position}
+            measure = last | ((state.step + 1) % measure_every == 0)
+            return play_round(model, optimizers, prepare, state, raw, measure=measure)
+
+        def at(index: Array | int) -> dict[str, Array]:
+            return {name: a[index] for name, a in feed.items()}
+
+        def body(index: Array, carry: tuple[State, dict[str, Array]]):
+            state, kept = carry
+            state, metrics = play(state, data, position, at(index), index + 1 == limit)
+            return state, {name: kept[name].at[index].set(value) for name, value in metrics.items()}
 
         length = next(iter(feed.values())).shape[0]
-        shapes = jax.eval_shape(play, state, data, position, jax.tree.map(lambda a: a[0], feed))[1]
-        skipped = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-        def body(state: State, inputs):
-            index, feed_of_round = inputs
-            return jax.lax.cond(
-                index < limit,
-                lambda state: play(state, data, position, feed_of_round),
-                lambda state: (state, skipped),
-                state,
-            )
-
-        return jax.lax.scan(body, state, (jnp.arange(length), feed))
+        shapes = jax.eval_shape(play, state, data, position, at(0), limit == 0)[1]
+        kept = {name: jnp.zeros((length, *s.shape), s.dtype) for name, s in shapes.items()}
+        # Not a scan: one with a condition on ``limit`` copies the state in every round that it skips.
+        return jax.lax.fori_loop(0, limit, body, (state, kept))
 
     return rounds
