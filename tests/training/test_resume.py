@@ -83,7 +83,7 @@ def test_a_run_with_checkpoints_is_the_run_without(tmp_path, whole):
 def test_an_interrupted_run_saves_and_goes_on(tmp_path, whole, signum):
     """Stopped inside the intervals of log and evaluation, three times."""
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
-    console = stop_at(1, 8, 20, signum=signum)
+    console = stop_at(1, 8, 13, signum=signum)
     stopped = []
     for _ in range(3):
         with pytest.raises(Interrupted) as caught:
