@@ -11,6 +11,7 @@ from jaxgen.errors import UserError
 
 # Beyond this many bytes evenly spaced examples are fingerprinted, so that opening an array stays quick.
 WHOLE_FINGERPRINT_BYTES = 256 * 2**20
+_SCATTERED_ROWS = 256  # at 64 kB that the system maps around each, 16 MB
 _SAMPLE_BYTES = 16 * 2**20
 _CHUNK_BYTES = 16 * 2**20
 
@@ -61,13 +62,11 @@ def array_fingerprint(array: np.ndarray) -> str:
     digest = blake2b(f"{array.shape} {little_endian.str}".encode(), digest_size=8)
     if array.nbytes > WHOLE_FINGERPRINT_BYTES:
         num_samples = min(len(array), max(2, _SAMPLE_BYTES * len(array) // array.nbytes))
-        rows = np.linspace(0, len(array) - 1, num_samples).astype(np.int64)
-        parts = (array[rows[start : start + 64]] for start in range(0, num_samples, 64))
+        parts = [take_rows(array, np.linspace(0, len(array) - 1, num_samples).astype(np.int64))]
     else:
         parts = row_chunks(array)
     for part in parts:
         digest.update(np.ascontiguousarray(part, dtype=little_endian).reshape(-1).view(np.uint8).data)
-        release_pages(array)
     return digest.hexdigest()
 
 
@@ -77,6 +76,19 @@ def row_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(array), rows):
         yield array[start : start + rows]
         release_pages(array)
+
+
+def take_rows(array: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """``array[index]``, giving back the pages of a memory map as it goes.
+
+    A row that is touched brings in the pages around it: scattered rows would map nearly the whole file.
+    """
+    rows = np.empty((index.size, *array.shape[1:]), array.dtype)
+    for start in range(0, index.size, _SCATTERED_ROWS):
+        part = slice(start, start + _SCATTERED_ROWS)
+        rows[part] = array[index.reshape(-1)[part]]
+        release_pages(array)
+    return rows.reshape(*index.shape, *array.shape[1:])
 
 
 def release_pages(array: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array
 
 from jaxgen.data.batches import indices
-from jaxgen.data.dataset import release_pages
+from jaxgen.data.dataset import take_rows
 from jaxgen.training.devices import Devices, share, split
 
 #: The most that one streamed call may hold, in bytes.
@@ -68,6 +68,5 @@ class Feed:
 
     def _gather(self, array: np.ndarray, index: np.ndarray) -> np.ndarray:
         padded = np.zeros((*index.shape[:1], self.length, *index.shape[2:], *array.shape[1:]), array.dtype)
-        padded[:, : index.shape[1]] = array[index]
-        release_pages(array)
+        padded[:, : index.shape[1]] = take_rows(array, index)
         return padded
