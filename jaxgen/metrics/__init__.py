@@ -9,6 +9,7 @@ from jaxgen.metrics.disentanglement import (
     sap,
 )
 from jaxgen.metrics.frechet import FeatureStatistics, feature_statistics, frechet_distance
+from jaxgen.metrics.importance import importance_weighted_log_likelihood
 from jaxgen.metrics.interventions import beta_vae_score, factor_vae_score
 from jaxgen.metrics.kernel import kernel_distance
 from jaxgen.metrics.latents import active_units
@@ -40,6 +41,7 @@ __all__ = [
     "mutual_information_gap",
     "sap",
     # likelihood and reconstructions
+    "importance_weighted_log_likelihood",
     "parzen_log_likelihood",
     "psnr",
 ]

@@ -1,14 +1,13 @@
 """log p(x) by importance sampling, in memory that does not grow with the number of samples."""
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Key
-
-#: Values (samples × batch × dims) that one chunk of draws may hold: 16 MiB in float32.
-_CHUNK_ELEMENTS = 2**22
 
 
 def importance_weighted_log_likelihood(
@@ -16,7 +15,7 @@ def importance_weighted_log_likelihood(
     key: Key[Array, ""],
     *,
     num_samples: int,
-    elements: int,
+    max_elements: int = 2**22,
 ) -> Float[Array, " batch"]:
     r"""Importance-weighted estimate of log p(x), a lower bound on average that tightens with the samples.
 
@@ -27,8 +26,8 @@ def importance_weighted_log_likelihood(
       log_weights: ``keys [count] -> [count, batch]``, log p(x, z) − log q(z|x) of one fresh draw for each key.
       key: draw k takes ``fold_in(key, k)``, so that the estimate does not depend on how many are made at a time.
       num_samples: K, at least 1.
-      elements: numbers that one draw for the whole batch needs (batch × observed dimensions); decides how many draws
-        are made at a time.
+      max_elements: how large the largest array inside ``log_weights`` may become, in elements; it decides how many
+        draws are made at a time. 2²² are 16 MiB of float32. One draw is always made.
 
     Returns:
       [batch], nats.
@@ -39,22 +38,35 @@ def importance_weighted_log_likelihood(
     Reference: Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016.
 
     >>> exact = lambda keys: jnp.full((len(keys), 3), -2.0)   # q is the posterior: every weight is p(x)
-    >>> importance_weighted_log_likelihood(exact, jax.random.key(0), num_samples=7, elements=2**21).tolist()
+    >>> importance_weighted_log_likelihood(exact, jax.random.key(0), num_samples=7).tolist()
     [-2.0, -2.0, -2.0]
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-    count = min(num_samples, max(1, _CHUNK_ELEMENTS // elements))
-    chunks = -(-num_samples // count)
 
     def weights_of(index: Array) -> Array:
         return log_weights(jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index))
+
+    one = jax.make_jaxpr(weights_of)(jnp.arange(1))
+    count = min(num_samples, max(1, max_elements // _largest(one.jaxpr)))
 
     def add(total: Array, chunk: Array) -> tuple[Array, None]:
         index = chunk * count + jnp.arange(count)
         weights = jnp.where((index < num_samples)[:, None], weights_of(index), -jnp.inf)
         return jnp.logaddexp(total, jax.nn.logsumexp(weights, axis=0)), None
 
-    shape = jax.eval_shape(weights_of, jnp.arange(count))
-    total, _ = jax.lax.scan(add, jnp.full(shape.shape[1:], -jnp.inf, shape.dtype), jnp.arange(chunks))
+    (shape,) = one.out_avals
+    start = jnp.full(shape.shape[1:], -jnp.inf, shape.dtype)
+    total, _ = jax.lax.scan(add, start, jnp.arange(-(-num_samples // count)))
     return total - jnp.log(num_samples)
+
+
+def _largest(jaxpr: Any) -> int:
+    """Elements of the largest array that a computation makes, those inside its calls included."""
+    sizes = [1]
+    for equation in jaxpr.eqns:
+        sizes += [math.prod(getattr(variable.aval, "shape", ())) for variable in equation.outvars]
+        for inner in jax.tree.leaves(tuple(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
+            inner = getattr(inner, "jaxpr", inner)
+            sizes += [_largest(inner)] if hasattr(inner, "eqns") else []
+    return max(sizes)

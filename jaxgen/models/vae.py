@@ -167,7 +167,7 @@ def vae(
                 return log_weights(params, in_use, x, mean, logvar, jax.vmap(one)(keys))
 
             values["log_px"] = importance_weighted_log_likelihood(
-                weights, importance_key, num_samples=importance_samples, elements=x.size
+                weights, importance_key, num_samples=importance_samples
             )
         return values
 

@@ -7,7 +7,6 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
-import jaxgen.metrics.importance as importance
 from jaxgen.metrics.importance import importance_weighted_log_likelihood
 
 RNG = np.random.default_rng(4)
@@ -43,14 +42,14 @@ def relative_error(num_samples):
     return w.std(axis=0) / w.mean(axis=0) / np.sqrt(num_samples)
 
 
-@pytest.mark.parametrize("elements", [1, 2**22 // 1000, 2**22 // 7, 2**23])
-def test_constant_weights_give_the_evidence_exactly_whatever_the_chunks(x64, elements):
+@pytest.mark.parametrize("max_elements", [1, 3 * 5, 3 * 7, 2**22])
+def test_constant_weights_give_the_evidence_exactly_whatever_the_chunks(x64, max_elements):
     exact = np.array([-3.0, 0.5, 700.0])
     estimate = importance_weighted_log_likelihood(
         lambda keys: jnp.broadcast_to(exact, (len(keys), 3)),
         jax.random.key(0),
         num_samples=12,
-        elements=elements,
+        max_elements=max_elements,
     )
     np.testing.assert_allclose(estimate, exact, rtol=1e-14)
 
@@ -58,18 +57,17 @@ def test_constant_weights_give_the_evidence_exactly_whatever_the_chunks(x64, ele
 @pytest.mark.parametrize("per_chunk", [20_000, 512, 9])
 def test_a_model_with_a_known_evidence_is_found_by_any_chunks(x64, per_chunk):
     estimate = importance_weighted_log_likelihood(
-        log_weights, jax.random.key(1), num_samples=20_000, elements=2**22 // per_chunk
+        log_weights, jax.random.key(1), num_samples=20_000, max_elements=3 * per_chunk
     )
     assert np.all(np.abs(estimate - evidence()) < 5 * relative_error(20_000))
 
 
 @pytest.mark.parametrize(("num_samples", "per_chunk"), [(10, 4), (4, 4), (3, 4), (9, 4), (5, 1)])
-def test_exactly_k_draws_are_counted_each_with_its_own_key(x64, monkeypatch, num_samples, per_chunk):
-    monkeypatch.setattr(importance, "_CHUNK_ELEMENTS", per_chunk)
+def test_exactly_k_draws_are_counted_each_with_its_own_key(x64, num_samples, per_chunk):
     key = jax.random.key(2)
     drawn = [log_weights(jax.random.fold_in(key, i)[None]) for i in range(num_samples)]
     expected = np.log(np.exp(np.concatenate(drawn)).mean(axis=0))
-    estimate = importance_weighted_log_likelihood(log_weights, key, num_samples=num_samples, elements=1)
+    estimate = importance_weighted_log_likelihood(log_weights, key, num_samples=num_samples, max_elements=3 * per_chunk)
     np.testing.assert_allclose(estimate, expected, rtol=1e-12)
 
 
@@ -78,7 +76,7 @@ def test_on_average_the_bound_grows_with_the_samples_and_stays_below_the_evidenc
 
     def bound(num_samples):
         def one(key):
-            return importance_weighted_log_likelihood(log_weights, key, num_samples=num_samples, elements=3)
+            return importance_weighted_log_likelihood(log_weights, key, num_samples=num_samples)
 
         values = np.asarray(jax.vmap(one)(keys))
         return values.mean(axis=0), values.std(axis=0) / np.sqrt(len(keys))
@@ -92,7 +90,7 @@ def test_on_average_the_bound_grows_with_the_samples_and_stays_below_the_evidenc
 def test_weights_far_outside_the_range_of_exp_neither_vanish_nor_overflow():
     shift = jnp.array([-1e6, 1e6, 0.0], jnp.float32)
     shifted = importance_weighted_log_likelihood(
-        lambda keys: jnp.zeros((len(keys), 3)) + shift, jax.random.key(0), num_samples=5, elements=2**21
+        lambda keys: jnp.zeros((len(keys), 3)) + shift, jax.random.key(0), num_samples=5
     )
     np.testing.assert_allclose(shifted, shift, rtol=1e-6)
 
@@ -106,7 +104,7 @@ def test_memory_does_not_grow_with_the_samples():
             return -jnp.square(jnp.sin(draws)).sum(axis=-1)
 
         def estimate(key):
-            return importance_weighted_log_likelihood(weights, key, num_samples=num_samples, elements=batch * dims)
+            return importance_weighted_log_likelihood(weights, key, num_samples=num_samples)
 
         return jax.jit(estimate).lower(jax.random.key(0)).compile().memory_analysis().temp_size_in_bytes
 
@@ -115,6 +113,22 @@ def test_memory_does_not_grow_with_the_samples():
     assert many < 5000 * batch * dims * 4 / 4
 
 
+def test_a_wide_network_between_draw_and_weight_is_counted():
+    """A small draw through a layer of 4096 units: what the layer holds decides how many draws fit, not the draw."""
+    batch, width, budget = 16, 4096, 2**20
+
+    def weights(keys):
+        draws = jax.vmap(lambda key: jax.random.normal(key, (batch, 2)))(keys)
+        hidden = jax.jit(lambda z: jnp.tanh(z @ jnp.ones((2, width))))(draws)  # inside a call of its own
+        return -jnp.square(jnp.sin(hidden) + jnp.cos(hidden)).sum(axis=-1)
+
+    def estimate(key):
+        return importance_weighted_log_likelihood(weights, key, num_samples=1000, max_elements=budget)
+
+    memory = jax.jit(estimate).lower(jax.random.key(0)).compile().memory_analysis().temp_size_in_bytes
+    assert batch * width * 4 < memory < 3 * 4 * budget
+
+
 def test_no_sample_is_refused():
     with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
-        importance_weighted_log_likelihood(log_weights, jax.random.key(0), num_samples=0, elements=1)
+        importance_weighted_log_likelihood(log_weights, jax.random.key(0), num_samples=0)
