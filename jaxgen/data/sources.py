@@ -42,7 +42,7 @@ def load(name: str, *, data_dir: str | None = None, seed: int = 0, scale: float 
     Args:
         name: one of `names()`, any `name[/config][:version]` of TensorFlow Datasets, or a path.
         data_dir: the folder of prepared sets; $TFDS_DATA_DIR, then ~/tensorflow_datasets, if it is None.
-        seed: of the synthetic sets; no other set depends on it.
+        seed: of the synthetic sets, one for all replicas of a run; no other set depends on it.
         scale: network units are x / scale; by default 255 for bytes, 1 for floats and bits, 16 for digits.
 
     Returns:

@@ -62,6 +62,18 @@ def test_synthetic_densities_follow_their_seed(name):
     assert np.abs(first.train["x"][:100] - other.train["x"][:100]).max() > 0
 
 
+@pytest.mark.parametrize("seed", [0, 5])
+def test_synthetic_data_and_their_order_share_no_random_words(seed):
+    """Labels drawn from the words that order an epoch agree by chance alone: within five standard errors of 1/8."""
+    made = load("ring", seed=seed)
+    for split in (made.train, made.test):
+        count = len(split["label"])
+        for epoch in range(3):
+            words = np.random.Philox(np.random.SeedSequence([seed, epoch]))
+            drawn = np.random.Generator(words).integers(8, size=count, dtype=np.int32)
+            assert abs(np.mean(drawn == split["label"]) - 1 / 8) < 5 * np.sqrt(7 / 64 / count)
+
+
 def test_the_scale_given_is_the_scale_used():
     assert load("digits", scale=8).scale == 8.0
     with pytest.raises(UserError, match="positive number, got 0"):
