@@ -14,7 +14,8 @@ AXIS = "devices"
 #: What a likelihood allows: any real number, the interval [0, 1], or {0, 1} (with [0, 1] tolerated and warned of).
 Domain = Literal["real", "unit", "binary"]
 
-#: ``x`` in network units, ``position`` of each example in the global batch, ``label`` where the data has one.
+#: ``x`` in network units, ``position`` of each example in the global batch; where the data has one, ``label``,
+#: ``condition``, and ``mask``, which is True where ``x`` was observed.
 Batch = Mapping[str, Array]
 Params = dict[str, PyTree]
 
@@ -30,6 +31,20 @@ class Aux(NamedTuple):
 
     metrics: dict[str, Array]
     statistics: PyTree
+
+
+class Condition(NamedTuple):
+    """What a conditional model is told besides the example.
+
+    Attributes:
+      name: of the array in a batch: ``label``, or ``condition`` for any vector.
+      size: number of classes, or width of the vector.
+      classes: whether it is one of ``size`` classes.
+    """
+
+    name: str
+    size: int
+    classes: bool
 
 
 class Model(NamedTuple):
@@ -49,10 +64,14 @@ class Model(NamedTuple):
       decode: ``(params, statistics, latent) -> x``.
       sample: ``(params, statistics, key, n) -> x``.
       reconstruct: ``(params, statistics, x) -> x``.
+      posterior: ``(params, statistics, x) -> (mean, logvar)`` where it is Gaussian.
+      impute: ``(params, statistics, x, key, n) -> [n, batch, *shape]``: several completions of what is NaN in ``x``.
       optimizers: ``learning_rate -> {player: optax.GradientTransformation}``; ``None`` is Adam for every player.
       objective: the evaluated figure that the best checkpoint minimizes; ``None`` keeps the last alone.
       domain: what the observations may be.
       latents: dimensions of a continuous latent vector, ``None`` where there is none.
+      condition: what the six functions above are given as ``condition=``, ``None`` for nothing.
+      missing: whether examples may be partly observed: ``mask`` in a batch, NaN in ``x`` of the functions above.
     """
 
     init: Callable[..., tuple[Params, PyTree]]
@@ -64,10 +83,14 @@ class Model(NamedTuple):
     decode: Callable[..., Array] | None = None
     sample: Callable[..., Array] | None = None
     reconstruct: Callable[..., Array] | None = None
+    posterior: Callable[..., tuple[Array, Array]] | None = None
+    impute: Callable[..., Array] | None = None
     optimizers: Callable[..., Mapping[str, Any]] | None = None
     objective: str | None = "loss"
     domain: Domain = "real"
     latents: int | None = None
+    condition: Condition | None = None
+    missing: bool = False
 
 
 def check_players(model: Model, **others: Mapping[str, Any]) -> None:

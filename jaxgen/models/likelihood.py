@@ -26,10 +26,11 @@ class Likelihood(NamedTuple):
 
     Attributes:
       init: ``() -> (params, statistics)`` of the likelihood's own.
-      nll: ``(params, statistics, outputs, targets) -> [batch]`` in nats.
+      nll: ``(params, statistics, outputs, targets, mask=None) -> [batch]`` in nats, over what the mask observes.
       mean: ``outputs -> E[x]`` in network units.
-      observe: ``(statistics, outputs, targets) -> (of this training batch, running)``: the statistics that the batch's
-        own ``nll`` uses, and those that stay.
+      draw: ``(params, statistics, key, outputs) -> x``, with the observation's noise.
+      observe: ``(statistics, outputs, targets, mask=None) -> (of this training batch, running)``: the statistics that
+        the batch's own ``nll`` uses, and those that stay.
       terms: ``(params, statistics) -> {name: scalar}`` worth logging.
       domain: what the observations may be.
     """
@@ -37,12 +38,13 @@ class Likelihood(NamedTuple):
     init: Callable[[], tuple[PyTree, PyTree]]
     nll: Callable[..., Float[Array, " batch"]]
     mean: Callable[[Array], Array]
+    draw: Callable[..., Array]
     observe: Callable[..., tuple[PyTree, PyTree]]
     terms: Callable[..., dict[str, Array]]
     domain: Domain
 
 
-def _unchanged(statistics: PyTree, _outputs: Array, _targets: ArrayLike) -> tuple[PyTree, PyTree]:
+def _unchanged(statistics: PyTree, *_: ArrayLike, mask: ArrayLike | None = None) -> tuple[PyTree, PyTree]:
     return statistics, statistics
 
 
@@ -69,10 +71,12 @@ def make_likelihood(
         raise ValueError(f"scale must be fixed, shared, per_dimension or optimal, got {scale!r}")
     if name == "bernoulli" or name == "continuous_bernoulli":
         nll = bernoulli_nll if name == "bernoulli" else continuous_bernoulli_nll
+        draw = _bernoulli_draw if name == "bernoulli" else _continuous_bernoulli_draw
         return Likelihood(
             init=lambda: ({}, {}),
-            nll=lambda _p, _s, logits, targets: nll(logits, targets),
+            nll=lambda _p, _s, logits, targets, mask=None: nll(logits, targets, mask=mask),
             mean=jax.nn.sigmoid if name == "bernoulli" else _continuous_bernoulli_mean,
+            draw=lambda _p, _s, key, logits: draw(key, logits),
             observe=_unchanged,
             terms=lambda _p, _s: {},
             domain="binary" if name == "bernoulli" else "unit",
@@ -99,23 +103,44 @@ def _gaussian(shape: tuple[int, ...], scale: ScaleName, fixed_scale: float) -> L
         log_floor = math.log(SCALE_FLOOR)
         return jnp.exp(log_floor + jax.nn.softplus(params["log_scale"] - log_floor))
 
-    def observe(statistics: Any, outputs: Array, targets: Array) -> tuple[Any, Any]:
+    def observe(
+        statistics: Any, outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None
+    ) -> tuple[Any, Any]:
         # At its optimum the scale's own gradient is zero over the whole batch, so none need flow through it.
-        scale = jax.lax.stop_gradient(optimal_gaussian_scale(outputs, targets, axis_name=device_axis()))
+        scale = jax.lax.stop_gradient(optimal_gaussian_scale(outputs, targets, mask=mask, axis_name=device_axis()))
         variance, batches = jnp.square(scale), statistics["batches"]
         # The mean of the first batches, a running mean later: what it starts from does not count.
         decay = jnp.minimum(_VARIANCE_DECAY, batches / (batches + 1))
         running = decay * statistics["variance"] + (1 - decay) * variance
         return {**statistics, "variance": variance}, {"variance": running, "batches": batches + 1}
 
+    def nll(params: Any, statistics: Any, mean: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> Array:
+        return gaussian_nll(mean, targets, scale=sigma(params, statistics), mask=mask)
+
     return Likelihood(
         init=init,
-        nll=lambda params, statistics, mean, targets: gaussian_nll(mean, targets, scale=sigma(params, statistics)),
+        nll=nll,
         mean=lambda outputs: outputs,
+        draw=lambda params, statistics, key, mean: (
+            mean + sigma(params, statistics) * jax.random.normal(key, mean.shape, mean.dtype)
+        ),
         observe=observe if scale == "optimal" else _unchanged,
         terms=lambda params, statistics: {} if scale == "fixed" else {"scale": jnp.mean(sigma(params, statistics))},
         domain="real",
     )
+
+
+def _bernoulli_draw(key: Array, logits: Array) -> Array:
+    return jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(logits.dtype)
+
+
+def _continuous_bernoulli_draw(key: Array, logits: Array) -> Array:
+    """x = log(1 + u(e^η − 1))/η, the inverse of the distribution function; u itself as η → 0, mirrored where η > 0."""
+    uniform = jax.random.uniform(key, logits.shape, logits.dtype)
+    small = jnp.abs(logits) < 1e-3
+    down = -jnp.abs(jnp.where(small, 1.0, logits))
+    x = jnp.log1p(uniform * jnp.expm1(down)) / down
+    return jnp.clip(jnp.where(small, uniform, jnp.where(logits > 0, 1 - x, x)), 0, 1)
 
 
 def _continuous_bernoulli_mean(logits: Array) -> Array:

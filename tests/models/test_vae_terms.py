@@ -279,8 +279,8 @@ def test_four_devices_give_what_one_gives_on_the_same_batch(x64):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"latents": 0}, "latents and samples must be at least 1, got 0 and 1"),
-        ({"samples": 0}, "latents and samples must be at least 1, got 2 and 0"),
+        ({"latents": 0}, "latents must be at least 1, got 0"),
+        ({"samples": 0}, "samples must be at least 1 and importance_samples not negative, got 0"),
         ({"beta": -1.0}, "must not be negative, got -1.0"),
         ({"kl_warmup": -1}, "must not be negative"),
         ({"free_nats": -0.5}, "must not be negative"),

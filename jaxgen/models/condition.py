@@ -1,0 +1,55 @@
+"""What a conditional model is told besides the example: a class, or any vector."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+from jax.typing import ArrayLike
+from jaxtyping import Float
+
+from jaxgen.model import Condition
+
+
+def vectors(condition: Condition | None, values: ArrayLike | None) -> Float[Array, "batch size"] | None:
+    """The condition as the networks see it: a class as a one-hot vector, any other as it is.
+
+    Args:
+      condition: of the model; ``None`` where it has none.
+      values: [batch] classes, or [batch, size].
+
+    Raises:
+      ValueError: where a condition is missing or not wanted, of another width, or an unseen class.
+    """
+    if condition is None:
+        if values is not None:
+            raise ValueError("this model takes no condition: leave it out")
+        return None
+    if values is None:
+        raise ValueError(f"this model is conditional: give `{condition.name}` for each example")
+    array = jnp.asarray(values)
+    if condition.classes:
+        if array.ndim != 1 or not jnp.issubdtype(array.dtype, jnp.integer):
+            raise ValueError(f"classes must be integers [batch], got {array.dtype} of shape {array.shape}")
+        if not isinstance(values, Tracer) and array.size:
+            low, high = int(np.min(values)), int(np.max(values))
+            if low < 0 or high >= condition.size:
+                raise ValueError(f"classes must lie in 0 … {condition.size - 1}, got {low} … {high}")
+        return jax.nn.one_hot(array, condition.size)
+    if array.ndim != 2 or array.shape[1] != condition.size:
+        raise ValueError(f"`{condition.name}` must have shape [batch, {condition.size}], got {array.shape}")
+    return array.astype(jnp.float32)
+
+
+def join(x: Array, told: Float[Array, "batch size"] | None, *, spatial: bool = False) -> Array:
+    """The condition beside each example: as further channels of an image, or as further entries of a vector.
+
+    Args:
+      x: [..., *dims]; ``spatial`` for images [batch, height, width, channels], else the last axis is joined.
+      told: broadcast over leading axes of ``x`` and, for images, over height and width.
+    """
+    if told is None:
+        return x
+    if spatial:
+        told = told[:, None, None, :]
+    return jnp.concatenate([x, jnp.broadcast_to(told, (*x.shape[:-1], told.shape[-1]))], axis=-1)
