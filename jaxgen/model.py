@@ -66,6 +66,7 @@ class Model(NamedTuple):
       reconstruct: ``(params, statistics, x) -> x``.
       posterior: ``(params, statistics, x) -> (mean, logvar)`` where it is Gaussian.
       impute: ``(params, statistics, x, key, n) -> [n, batch, *shape]``: several completions of what is NaN in ``x``.
+      corrupt: ``(key, x) -> x``: what a denoising model is shown, so that pictures can show it too.
       optimizers: ``learning_rate -> {player: optax.GradientTransformation}``; ``None`` is Adam for every player.
       objective: the evaluated figure that the best checkpoint minimizes; ``None`` keeps the last alone.
       domain: what the observations may be.
@@ -85,6 +86,7 @@ class Model(NamedTuple):
     reconstruct: Callable[..., Array] | None = None
     posterior: Callable[..., tuple[Array, Array]] | None = None
     impute: Callable[..., Array] | None = None
+    corrupt: Callable[..., Array] | None = None
     optimizers: Callable[..., Mapping[str, Any]] | None = None
     objective: str | None = "loss"
     domain: Domain = "real"
