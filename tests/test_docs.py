@@ -100,10 +100,10 @@ def test_groups_are_those_of_the_comments(reference):
 
 
 def test_names_without_a_list_are_those_defined_in_the_file(reference):
-    names = reference.public_names(estimators)
-    assert names[0] == "reparameterize"
-    assert "SignalMoments" in names
-    assert not {"jax", "Array", "as_float", "_gumbel"} & set(names)
+    names = reference.public_names(model)
+    assert names[0] == "Aux"
+    assert "Model" in names
+    assert not {"Any", "Array", "NamedTuple", "Batch"} & set(names)
 
 
 def test_signatures_are_those_of_the_source(reference):

@@ -1,0 +1,99 @@
+"""Gradients past a quantizer, whose output is constant almost everywhere."""
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+from jaxtyping import Float, Num
+
+from jaxgen.losses._checks import as_float, require_same_shape
+
+
+def straight_through(encodings: Num[ArrayLike, "*shape"], codes: Num[ArrayLike, "..."]) -> Float[Array, "*shape"]:
+    r"""The codes in the forward pass, exactly; the identity to the encodings in the backward pass.
+
+    .. math::
+        \mathrm{sg}(e) + (z - \mathrm{sg}(z))
+
+    The common form z + sg(e − z) rounds the code where ‖z‖ ≫ ‖e‖. No gradient reaches the codes: learn them
+    by `jaxgen.losses.codebook_loss` or by running averages.
+
+    Args:
+        encodings: z, of any shape.
+        codes: e, shaped as `encodings`.
+
+    Returns:
+        The codes.
+
+    Raises:
+        ValueError: shapes do not match.
+        TypeError: an argument is not floating point.
+
+    Reference:
+        Bengio, Léonard and Courville, Estimating or Propagating Gradients Through Stochastic Neurons, 2013.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> jax.grad(lambda z: (straight_through(z, jnp.round(z)) ** 2).sum())(jnp.array([0.7, 2.2]))
+        Array([2., 4.], dtype=float32)
+    """
+    dtype = jnp.result_type(encodings, codes)
+    encodings, codes = as_float("encodings", encodings), as_float("codes", codes)
+    require_same_shape("encodings", encodings, "codes", codes)
+    return (lax.stop_gradient(codes) + (encodings - lax.stop_gradient(encodings))).astype(dtype)
+
+
+def rotation_trick(encodings: Num[ArrayLike, "*shape dim"], codes: Num[ArrayLike, "..."]) -> Float[Array, "*shape dim"]:
+    r"""The codes in the forward pass; in the backward pass the rotation and scaling that take z to e.
+
+    .. math::
+        e = \frac{\|e\|}{\|z\|} R\, z, \qquad
+        R = I - 2\,\hat s \hat s^\top + 2\,\hat e \hat z^\top, \quad
+        \hat s = \frac{\hat z + \hat e}{\|\hat z + \hat e\|}
+
+    R and the ratio of norms are constants to the gradient, so that the angle between a gradient and the code
+    is kept between it and the encoding. Where no rotation is defined (a zero vector, or opposite directions)
+    the gradient is that of `straight_through`.
+
+    Args:
+        encodings: z, [..., dim], vectors on the last axis.
+        codes: e, shaped as `encodings`; no gradient reaches them.
+
+    Returns:
+        The codes.
+
+    Raises:
+        ValueError: shapes do not match, or there is no axis.
+        TypeError: an argument is not floating point.
+
+    Reference:
+        Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> z, e = jnp.array([1.0, 0.0]), jnp.array([0.0, 2.0])
+        >>> jax.jacobian(rotation_trick)(z, e)
+        Array([[ 0., -2.],
+               [ 2.,  0.]], dtype=float32)
+    """
+    dtype = jnp.result_type(encodings, codes)
+    z, e = as_float("encodings", encodings), as_float("codes", codes)
+    require_same_shape("encodings", z, "codes", e)
+    if z.ndim < 1:
+        raise ValueError("encodings must have vectors on the last axis, got a scalar")
+    start, end = lax.stop_gradient(z), lax.stop_gradient(e)
+    start_norm = jnp.linalg.norm(start, axis=-1, keepdims=True)
+    end_norm = jnp.linalg.norm(end, axis=-1, keepdims=True)
+    nonzero = (start_norm > 0) & (end_norm > 0)
+    start_unit = start / jnp.where(nonzero, start_norm, 1)
+    end_unit = end / jnp.where(nonzero, end_norm, 1)
+    bisector = start_unit + end_unit
+    size = jnp.sum(jnp.square(bisector), axis=-1, keepdims=True)
+    defined = nonzero & (size > 10 * jnp.finfo(size.dtype).eps)
+
+    along_bisector = jnp.sum(bisector * z, axis=-1, keepdims=True) / jnp.where(defined, size, 1)
+    along_start = jnp.sum(start_unit * z, axis=-1, keepdims=True)
+    rotated = z - 2 * bisector * along_bisector + 2 * end_unit * along_start
+    scaled = rotated * (end_norm / jnp.where(nonzero, start_norm, 1))
+    return straight_through(jnp.where(defined, scaled, z), e).astype(dtype)
