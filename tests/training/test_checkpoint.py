@@ -1,0 +1,167 @@
+"""What a checkpoint's folder holds, who may change it, and what is whose fault when it fails."""
+
+import errno
+import hashlib
+import threading
+import tracemalloc
+from pathlib import Path
+from shutil import rmtree
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from jaxgen.errors import UserError
+from jaxgen.training import Checkpoints, checkpoint
+
+# The storage's threads speak to an event loop that is gone when a read of several files failed at one of them.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def saved(folder: Path, *steps: int) -> dict:
+    """Small checkpoints whose objective is the step; the state of the last."""
+    checkpoints = Checkpoints(folder)
+    for step in steps:
+        checkpoints.save(step, {"a": np.full(3, step)}, {"figures": {}}, objective=float(step))
+    checkpoints.close()
+    return {"a": np.full(3, steps[-1])}
+
+
+def test_damaged_metrics_hinder_no_reader(tmp_path):
+    """The best is then the best of the others; a reader renames nothing."""
+    state = saved(tmp_path, 1, 2, 3)
+    (tmp_path / "1" / "metrics" / "metrics").write_bytes(b"\xff")
+    before = sorted(tmp_path.rglob("*"))
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert checkpoints.best() == 2
+    restored = checkpoints.restore(state)
+    assert restored is not None
+    assert restored.step == 3
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_digest_is_that_of_names_types_shapes_and_bytes():
+    flat = {
+        "b/kernel": np.arange(12, dtype=np.float32).reshape(3, 4).T,  # not contiguous
+        "a": np.array(True),
+        "c": jax.numpy.arange(5, dtype="bfloat16"),
+        "d": np.zeros((0, 2), np.int8),
+    }
+    flat = {name: np.asarray(leaf) for name, leaf in flat.items()}
+    text = b'{"x": 1}'
+    for name, kind, shape in (("a", "bool", (1,)), ("b/kernel", "float32", (4, 3)), ("c", "bfloat16", (5,))):
+        text += f"{name} {kind} {shape}\n".encode() + flat[name].tobytes()
+    text += b"d int8 (0, 2)\n"
+    assert checkpoint._digest(flat, {"x": 1}) == hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def test_the_digest_copies_nothing_and_is_not_taken_by_the_trainer(tmp_path, monkeypatch):
+    flat = {"a": np.ones(2**20, np.float32)}
+    tracemalloc.start()
+    checkpoint._digest(flat, {})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < flat["a"].nbytes / 10
+    seen, digest = [], checkpoint._digest
+    monkeypatch.setattr(checkpoint, "_digest", lambda *a: seen.append(threading.current_thread()) or digest(*a))
+    saved(tmp_path, 1)
+    assert len(seen) == 1
+    assert seen[0] is not threading.main_thread()
+
+
+FULL = ValueError("RESOURCE_EXHAUSTED: Error writing \"a/0\": No space left on device [os_error_code='28']")
+
+
+@pytest.mark.parametrize(
+    ("error", "becomes", "message"),
+    [
+        (FULL, UserError, r"no checkpoint can be written to .* \(No space left on device\); .* free space there"),
+        (OSError(errno.EROFS, "Read-only file system"), UserError, r"\(Read-only file system\)"),
+        (OSError("handle is closed"), UserError, r"\(handle is closed\)"),
+        (TypeError("a mistake in the code"), TypeError, "^a mistake in the code$"),
+        (KeyError("figures"), KeyError, "figures"),
+        (ValueError("shapes differ"), ValueError, "^shapes differ$"),
+    ],
+)
+def test_only_what_the_storage_refuses_is_a_matter_of_space(tmp_path, monkeypatch, error, becomes, message):
+    """The texts are those of TensorStore 0.1.86 and of the system; whatever else went wrong surfaces as itself."""
+
+    def refuse(*_arguments, **_keywords):
+        raise error
+
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(checkpoints._manager, "save", refuse)
+    for finish in (checkpoints.wait, lambda: checkpoints.save(2, {}, {}, objective=None)):
+        checkpoints.save(1, {"a": np.zeros(1)}, {"figures": {}}, objective=None)
+        with pytest.raises(becomes, match=message):
+            finish()
+    checkpoints.close()
+
+
+def test_a_mistake_in_the_code_is_not_taken_for_damage(tmp_path, monkeypatch):
+    state = saved(tmp_path, 1, 2)
+
+    def broken(*_arguments):
+        raise TypeError("a mistake")
+
+    before = sorted(tmp_path.rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_digest", broken)
+        with pytest.raises(TypeError, match="a mistake"):
+            Checkpoints(tmp_path).restore(state)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damage(tmp_path, monkeypatch):
+    state = saved(tmp_path, 1, 2)
+
+    def refuse(*_arguments, **_keywords):
+        raise ValueError("PERMISSION_DENIED: Failed to open … [os_error_code='13']")
+
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr("orbax.checkpoint.Checkpointer.restore", refuse)
+    with pytest.raises(UserError, match=r"/2 cannot be read \(Permission denied\); make it readable"):
+        Checkpoints(tmp_path).restore(state)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_no_damage(tmp_path, monkeypatch):
+    """The process that trains writes another and deletes this one: the reader takes the newest, without a word."""
+    state = saved(tmp_path / "run", 1, 2)
+    saved(tmp_path / "later", 4, 5)
+    read, tried = checkpoint._read, []
+
+    def meanwhile(path):
+        tried.append(path.name)
+        if len(tried) == 1:
+            for step in ("4", "5"):
+                (tmp_path / "later" / step).rename(tmp_path / "run" / step)
+            rmtree(tmp_path / "run" / "2" / "state")  # half deleted
+        return read(path)
+
+    monkeypatch.setattr(checkpoint, "_read", meanwhile)
+    restored = Checkpoints(tmp_path / "run", read_only=True).restore(state)
+    assert restored is not None
+    assert (tried, restored.step, restored.state["a"].tolist()) == (["2", "5"], 5, [5, 5, 5])
+
+
+def test_of_several_processes_only_the_first_renames(tmp_path, monkeypatch):
+    state = saved(tmp_path, 1, 2)
+    (tmp_path / "2" / "record" / "metadata").write_text("{")
+    (tmp_path / "1" / "metrics" / "metrics").write_bytes(b"\xff")
+    before = sorted(tmp_path.rglob("*"))
+
+    manager = ocp.CheckpointManager(tmp_path / "elsewhere")  # on its own: orbax would wait for the first process
+    (tmp_path / "elsewhere").rmdir()
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager", lambda *_arguments, **_keywords: manager)
+    monkeypatch.setattr(manager, "reload", lambda: None)
+    monkeypatch.setattr(jax, "process_index", lambda *_: 1)
+    with pytest.warns(UserWarning, match="step 2 is damaged"):
+        assert Checkpoints(tmp_path).restore(state) is not None
+    assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.setattr(jax, "process_index", lambda *_: 0)
+    with pytest.warns(UserWarning, match=r"step 2 is damaged|no longer counts as the best"):
+        assert Checkpoints(tmp_path).restore(state) is not None
+    assert not (tmp_path / "2").exists()
+    assert not (tmp_path / "1" / "metrics").exists()
