@@ -3,18 +3,15 @@
 from jaxgen.quantization.clustering import KMeans, kmeans
 from jaxgen.quantization.codebook import (
     EmaCodebook,
-    code_counts,
     codebook_from_ema,
     ema_codebook_update,
     init_ema_codebook,
-    lookup,
-    nearest_code,
-    perplexity,
     revive_dead_codes,
-    usage,
 )
+from jaxgen.quantization.counts import code_counts, perplexity, usage
 from jaxgen.quantization.finite import finite_scalar_codes, finite_scalar_indices, finite_scalar_quantize
 from jaxgen.quantization.mixture import GaussianMixture, gaussian_mixture, mixture_log_joint
+from jaxgen.quantization.nearest import lookup, nearest_code
 from jaxgen.quantization.residual import residual_kmeans, residual_lookup, residual_nearest_codes
 from jaxgen.quantization.scalar import (
     ScalarQuantizer,

@@ -32,3 +32,8 @@ def require_finite(name: str, x: ArrayLike) -> None:
         return
     bad = int(np.size(x) - np.count_nonzero(np.isfinite(np.asarray(x))))
     require(bad == 0, f"{name} must be finite, but {bad} of its {np.size(x)} entries are NaN or infinite")
+
+
+def nonzero(x: Array) -> Array:
+    """Denominators with 1 in place of 0, for a ratio whose numerator is then 0 too."""
+    return jnp.where(x == 0, 1.0, x)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from jaxgen.quantization._checks import as_float, require, require_finite
-from jaxgen.quantization.codebook import nearest_code
+from jaxgen.quantization.nearest import nearest_code
 
 
 class KMeans(NamedTuple):

@@ -1,7 +1,5 @@
-"""Nearest-code search and codebooks that follow the means of their vectors."""
+"""Codebooks that follow the means of their vectors by running averages."""
 
-import functools
-import math
 from typing import NamedTuple
 
 import jax
@@ -9,16 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, Num, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray
 
-from jaxgen.quantization._checks import as_float, is_concrete, require
-
-# Codes in one block of the two-level argmin, and the numbers that one chunk may hold, scores or vectors: 8
-# MiB of float32 stay in a CPU's cache, a GPU wants fewer and larger products.
-_BLOCK = 64
-_SMALLEST_CHUNK = 64
-_CPU_CHUNK_ELEMENTS = 2**21
-_ACCELERATOR_CHUNK_ELEMENTS = 2**26
+from jaxgen.quantization._checks import as_float, is_concrete, nonzero, require
+from jaxgen.quantization.counts import code_counts
 
 # The count below which an unused code stops decaying: far below one vector, far above float32's underflow.
 _COUNT_FLOOR = 1e-6
@@ -29,145 +21,6 @@ class EmaCodebook(NamedTuple):
 
     counts: Float[Array, " codes"]
     sums: Float[Array, "codes dim"]
-
-
-def nearest_code(
-    vectors: Float[ArrayLike, "*batch dim"],
-    codebook: Float[ArrayLike, "..."],
-    *,
-    chunk_size: int | None = None,
-) -> Int[Array, "*batch"]:
-    r"""Index of the codebook's vector nearest to each given vector.
-
-    .. math::
-        k(z) = \arg\min_k \lVert z - e_k \rVert^2
-             = \arg\min_k \bigl( \tfrac12 \lVert e_k - c \rVert^2 - \langle z - c, e_k - c \rangle \bigr)
-
-    with c the mean of the codebook: ‖z‖² is the same for all codes, and subtracting c keeps the digits of
-    data that lie far from the origin. Distances are float32 (float64 stays float64) at the highest
-    matrix precision, whatever the inputs' type. The search runs over chunks of vectors, so that neither a
-    [vectors, codes, dim] nor a [vectors, codes] array is ever formed. No gradient flows through it.
-
-    Args:
-        vectors: [..., dim], floating.
-        codebook: [codes, dim], floating, at least one code.
-        chunk_size: vectors compared with the whole codebook at a time; the memory taken is chunk_size × codes
-            numbers. By default as many as are fastest on the platform.
-
-    Returns:
-        int32 [...]; among equally near codes the lowest index.
-
-    Raises:
-        ValueError: an empty codebook, another dim than the vectors', a chunk_size below one.
-        TypeError: integer vectors or codebook.
-
-    Example:
-        >>> codebook = jnp.array([[0.0, 0.0], [1.0, 1.0]])
-        >>> nearest_code(jnp.array([[0.2, 0.1], [0.9, 0.6], [0.5, 0.5]]), codebook).tolist()
-        [0, 1, 0]
-    """
-    vectors, codebook = as_float("vectors", vectors), as_float("codebook", codebook)
-    require(
-        codebook.ndim == 2 and codebook.shape[0] >= 1,
-        f"codebook must be [codes, dim] with at least one code, but its shape is {codebook.shape}",
-    )
-    require(
-        vectors.ndim >= 1 and vectors.shape[-1] == codebook.shape[1],
-        f"vectors {vectors.shape} and codebook {codebook.shape} must have the same last dimension",
-    )
-    require(
-        chunk_size is None or chunk_size >= 1,
-        f"chunk_size must be at least 1, but is {chunk_size}: give None",
-    )
-    dtype = jnp.promote_types(jnp.promote_types(vectors.dtype, codebook.dtype), jnp.float32)
-    codes = lax.stop_gradient(codebook.astype(dtype))
-    center = jnp.mean(codes, axis=0)
-    codes = codes - center
-    flat = lax.stop_gradient(vectors).reshape(-1, vectors.shape[-1])
-
-    def limit(elements: int) -> int:
-        return chunk_size or max(_SMALLEST_CHUNK, elements // max(codebook.shape))
-
-    indices = lax.platform_dependent(
-        flat,
-        codes,
-        center,
-        cpu=functools.partial(_chunked_search, chunk=limit(_CPU_CHUNK_ELEMENTS)),
-        default=functools.partial(_chunked_search, chunk=limit(_ACCELERATOR_CHUNK_ELEMENTS)),
-    )
-    return indices.reshape(vectors.shape[:-1])
-
-
-def _chunked_search(flat: Array, codes: Array, center: Array, *, chunk: int) -> Array:
-    """Nearest centred codes of [n, dim] vectors, in equal chunks of at most `chunk` vectors."""
-    n = flat.shape[0]
-    if n == 0:
-        return jnp.zeros((0,), jnp.int32)
-    padding = -codes.shape[0] % _BLOCK if codes.shape[0] > _BLOCK else 0
-    half_norms = jnp.pad(0.5 * jnp.sum(codes * codes, axis=1), (0, padding), constant_values=jnp.inf)
-    transposed = jnp.pad(codes, ((0, padding), (0, 0))).T
-
-    num_chunks = math.ceil(n / chunk)
-    size = math.ceil(n / num_chunks)
-
-    def search_chunk(start: Array) -> Array:
-        vectors = lax.dynamic_slice_in_dim(flat, start, size).astype(codes.dtype) - center
-        return _two_level_argmin(half_norms - jnp.matmul(vectors, transposed, precision=lax.Precision.HIGHEST))
-
-    if num_chunks == 1:
-        return search_chunk(jnp.array(0))
-    # The last chunk overlaps the one before it: padding the vectors instead would copy them all.
-    found = lax.map(search_chunk, jnp.minimum(jnp.arange(num_chunks) * size, n - size))
-    return jnp.concatenate([found[:-1].reshape(-1)[: n - size], found[-1]])
-
-
-def _two_level_argmin(scores: Array) -> Array:
-    """Equal to argmin over the last axis, several times faster where XLA does not vectorize argmin (CPU)."""
-    n, num_codes = scores.shape
-    if num_codes <= _BLOCK:
-        return jnp.argmin(scores, axis=1).astype(jnp.int32)
-    blocks = scores.reshape(n, num_codes // _BLOCK, _BLOCK)
-    winner = jnp.argmin(jnp.min(blocks, axis=2), axis=1)
-    inside = jnp.take_along_axis(blocks, winner[:, None, None], axis=1)[:, 0]
-    return (winner * _BLOCK + jnp.argmin(inside, axis=1)).astype(jnp.int32)
-
-
-def lookup(codebook: Float[ArrayLike, "..."], indices: Int[ArrayLike, "*batch"]) -> Float[Array, "*batch dim"]:
-    """Codes of the given indices, by a gather.
-
-    .. math::
-        z_i = e_{k_i}
-
-    Args:
-        codebook: [codes, dim].
-        indices: [...], in 0 … codes − 1.
-
-    Returns:
-        [..., dim]; under `jit`, where values cannot be checked, NaN at an index beyond the codebook.
-
-    Raises:
-        ValueError: an index outside the codebook (outside `jit`), a codebook that is not a matrix.
-        TypeError: indices that are not integers.
-
-    Example:
-        >>> lookup(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0, 1])).tolist()
-        [[3.0, 4.0], [1.0, 2.0], [3.0, 4.0]]
-    """
-    codebook, indices = as_float("codebook", codebook), jnp.asarray(indices)
-    require(
-        codebook.ndim == 2 and codebook.shape[0] >= 1,
-        f"codebook must be [codes, dim] with at least one code, but its shape is {codebook.shape}",
-    )
-    if not jnp.issubdtype(indices.dtype, jnp.integer):
-        raise TypeError(f"indices must be integers, but are {indices.dtype}")
-    if is_concrete(indices) and indices.size:
-        low, high = int(np.min(indices)), int(np.max(indices))
-        require(
-            low >= 0 and high < codebook.shape[0],
-            f"indices run from {low} to {high}, but the codebook has {codebook.shape[0]} codes: "
-            f"give indices in 0 … {codebook.shape[0] - 1}",
-        )
-    return jnp.take(codebook, indices, axis=0, mode="fill", fill_value=jnp.nan)
 
 
 def init_ema_codebook(codebook: Float[ArrayLike, "codes dim"], *, count: float | int = 1.0) -> EmaCodebook:
@@ -292,8 +145,8 @@ def codebook_from_ema(state: EmaCodebook, *, smoothing: float | int = 0.0) -> Fl
     """
     require(smoothing >= 0, f"smoothing must not be negative, but is {smoothing}")
     total = jnp.sum(state.counts)
-    counts = (state.counts + smoothing) / (1 + smoothing * state.counts.shape[0] / _nonzero(total))
-    return state.sums / _nonzero(counts)[:, None]
+    counts = (state.counts + smoothing) / (1 + smoothing * state.counts.shape[0] / nonzero(total))
+    return state.sums / nonzero(counts)[:, None]
 
 
 def revive_dead_codes(
@@ -360,93 +213,3 @@ def revive_dead_codes(
 
     # The permutation sorts: a fifth of a small model's step that only a step with a dead code should pay.
     return lax.cond(jnp.any(dead), revive, lambda: state)
-
-
-def code_counts(indices: Int[ArrayLike, "..."], num_codes: int) -> Int[Array, " codes"]:
-    r"""How often each code occurs.
-
-    .. math::
-        n_k = \# \{ i : k_i = k \}
-
-    Args:
-        indices: [...], integers; one outside 0 … num_codes − 1 is left out.
-        num_codes: the size of the codebook.
-
-    Returns:
-        int32 [codes]; counts of several batches or devices may be added.
-
-    Raises:
-        ValueError: num_codes below one.
-
-    Example:
-        >>> code_counts(jnp.array([[0, 2], [2, 2]]), 4).tolist()
-        [1, 0, 3, 0]
-    """
-    require(num_codes >= 1, f"num_codes must be at least 1, but is {num_codes}")
-    flat = jnp.asarray(indices).reshape(-1)
-    return jax.ops.segment_sum(jnp.ones(flat.shape, jnp.int32), flat, num_codes)
-
-
-def perplexity(counts: Num[ArrayLike, "*batch codes"]) -> Float[Array, "*batch"]:
-    r"""The number of equally likely codes that would have the entropy of the observed ones.
-
-    .. math::
-        \exp \Bigl( -\sum_k p_k \log p_k \Bigr), \qquad p_k = n_k / \sum_j n_j
-
-    Between 1 (one code) and the number of codes (all equally often). It grows with the number of vectors
-    counted, so compare batches of one size, or whole epochs.
-
-    Args:
-        counts: [..., codes], not negative; integers or running estimates.
-
-    Returns:
-        [...]; 0 where nothing was counted.
-
-    Raises:
-        ValueError: no codes.
-
-    Example:
-        >>> perplexity(jnp.array([[5, 5, 0, 0], [1, 1, 1, 1]])).round(4).tolist()
-        [2.0, 4.0]
-    """
-    counts = _float_counts(counts)
-    total = jnp.sum(counts, axis=-1, keepdims=True)
-    p = counts / _nonzero(total)
-    entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0), axis=-1)
-    return jnp.where(total[..., 0] > 0, jnp.exp(entropy), 0.0)
-
-
-def usage(counts: Num[ArrayLike, "*batch codes"], *, threshold: float | int = 0.0) -> Float[Array, "*batch"]:
-    r"""Share of the codes that are used.
-
-    .. math::
-        \frac{1}{K} \, \# \{ k : n_k > \text{threshold} \}
-
-    Args:
-        counts: [..., codes], integers or running estimates (which never reach zero: give a threshold).
-        threshold: the count that a used code exceeds.
-
-    Returns:
-        [...], in [0, 1].
-
-    Raises:
-        ValueError: no codes.
-
-    Example:
-        >>> float(usage(jnp.array([5, 5, 0, 1])))
-        0.75
-    """
-    return jnp.mean(_float_counts(counts) > threshold, axis=-1)
-
-
-def _float_counts(counts: ArrayLike) -> Array:
-    counts = jnp.asarray(counts)
-    require(
-        counts.ndim >= 1 and counts.shape[-1] >= 1,
-        f"counts must be [..., codes] with at least one code, but the shape is {counts.shape}",
-    )
-    return counts.astype(jnp.promote_types(counts.dtype, jnp.float32))
-
-
-def _nonzero(x: Array) -> Array:
-    return jnp.where(x == 0, 1.0, x)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, PRNGKeyArray
 
 from jaxgen.quantization._checks import as_float, require
 from jaxgen.quantization.clustering import check_points, kmeans
-from jaxgen.quantization.codebook import nearest_code
+from jaxgen.quantization.nearest import nearest_code
 
 
 def residual_nearest_codes(
