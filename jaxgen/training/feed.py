@@ -9,8 +9,8 @@ from jaxgen.data.batches import indices
 from jaxgen.data.dataset import take_rows
 from jaxgen.training.devices import Devices, share, split
 
-#: The most that one streamed call may hold, in bytes.
-STREAM_BYTES = 64 * 2**20
+#: The most that the batches of one streamed call may hold, in bytes. Those of the next call lie beside them.
+STREAM_BYTES = 32 * 2**20
 
 
 def num_bytes(arrays: Mapping[str, np.ndarray]) -> int:
@@ -20,6 +20,9 @@ def num_bytes(arrays: Mapping[str, np.ndarray]) -> int:
 
 class Feed:
     """Batches of a split for the compiled step, as a function of (seed, round) alone.
+
+    Streamed rounds come in pieces of …, 4, 2, 1 rounds, of which only those move that the binary digits of their
+    number name: the shapes are always the same, and no round is moved that is not played.
 
     Attributes:
       data: the split on every device where it fits the budget, else nothing.
@@ -42,11 +45,31 @@ class Feed:
         self._num_examples = len(arrays["x"])
         self._resident = resident
         self.data: dict[str, Array] = share(dict(arrays), devices) if resident else {}
-        per_round = num_bytes(arrays) / self._num_examples * batch_size * updates * len(seeds)
-        self.length = length if resident else max(1, min(length, int(STREAM_BYTES / per_round)))
+        self.length = length
+        if not resident:
+            per_round = num_bytes(arrays) / self._num_examples * batch_size * updates * len(seeds)
+            digits = (max(1, min(length, int(STREAM_BYTES / per_round))) + 1).bit_length() - 1
+            self.length = 2**digits - 1
+            self._absent = {size: self._empty(size) for size in reversed([2**digit for digit in range(digits)])}
 
-    def __call__(self, start: int, count: int) -> dict[str, Array]:
-        """The batches of ``count`` rounds from round ``start``, padded to ``length`` rounds."""
+    def __call__(self, start: int, count: int) -> list[dict[str, Array]]:
+        """The batches of ``count`` rounds from round ``start``, as ``training.step.pick`` reads them."""
+        index = self._index(start, count)
+        if self._resident:
+            padded = np.zeros((len(self._seeds), self.length, *index.shape[2:]), np.int32)
+            padded[:, :count] = index
+            return [self._split({"index": padded})]
+        pieces, done = [], 0
+        for size, absent in self._absent.items():
+            if count & size:
+                part = index[:, done : done + size]
+                pieces.append(self._split({name: take_rows(a, part) for name, a in self._arrays.items()}))
+                done += size
+            else:
+                pieces.append(absent)
+        return pieces
+
+    def _index(self, start: int, count: int) -> np.ndarray:
         per_seed = [
             indices(
                 seed,
@@ -57,16 +80,15 @@ class Feed:
             )
             for seed in self._seeds
         ]
-        index = np.zeros((len(self._seeds), self.length, self._updates, self._batch_size), np.int32)
-        index[:, :count] = np.stack(per_seed).reshape(-1, count, self._updates, self._batch_size)
-        feed = {"index": index}
-        if not self._resident:
-            feed = {name: self._gather(a, index[:, :count]) for name, a in self._arrays.items()}
-        if len(self._seeds) == 1:
-            feed = {name: a[0] for name, a in feed.items()}
-        return split(feed, self._devices, axis=index.ndim - 1 - (len(self._seeds) == 1))
+        return np.stack(per_seed).reshape(-1, count, self._updates, self._batch_size)
 
-    def _gather(self, array: np.ndarray, index: np.ndarray) -> np.ndarray:
-        padded = np.zeros((*index.shape[:1], self.length, *index.shape[2:], *array.shape[1:]), array.dtype)
-        padded[:, : index.shape[1]] = take_rows(array, index)
-        return padded
+    def _empty(self, size: int) -> dict[str, Array]:
+        """What stands for a piece that is not played; moved once a run."""
+        axes = (len(self._seeds), size, self._updates, self._batch_size)
+        return self._split({name: np.zeros((*axes, *a.shape[1:]), a.dtype) for name, a in self._arrays.items()})
+
+    def _split(self, feed: dict[str, np.ndarray]) -> dict[str, Array]:
+        """On the devices; [replicas, rounds, updates, batch, ...] loses its first axis where there is one seed."""
+        if len(self._seeds) == 1:
+            return split({name: a[0] for name, a in feed.items()}, self._devices, axis=2)
+        return split(feed, self._devices, axis=3)

@@ -1,6 +1,6 @@
 """The compiled path: an update of one player, a round of turns, a loop of rounds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -106,6 +106,20 @@ def play_round(
     return state._replace(step=state.step + 1), metrics
 
 
+def pick(pieces: Sequence[Mapping[str, Array]], index: ArrayLike, limit: ArrayLike) -> dict[str, Array]:
+    """Round ``index`` of the first ``limit``, which lie in order in one piece or in those that ``limit`` names.
+
+    Several pieces are of …, 4, 2, 1 rounds, and those of the binary digits of ``limit`` hold the rounds. The highest
+    digit in which index < limit differ is the round's piece, the digits below it are its row there.
+    """
+    if len(pieces) == 1:
+        return {name: a[index] for name, a in pieces[0].items()}
+    digit = 31 - jax.lax.clz(jnp.int32(index) ^ jnp.int32(limit))
+    row = index & ((1 << digit) - 1)
+    branches = [lambda row, piece=piece: {name: a[row] for name, a in piece.items()} for piece in reversed(pieces)]
+    return jax.lax.switch(digit, branches, row)
+
+
 def make_rounds(
     model: Model, optimizers: Mapping[str, Any], prepare: Prepare, *, measure_every: int = 1
 ) -> Callable[..., Any]:
@@ -119,17 +133,18 @@ def make_rounds(
         nothing broken is handed back unseen.
 
     Returns:
-      ``(state, data, feed, limit) -> (state, {"player/metric": [length]})``. ``feed`` holds either ``index``
-      [length, updates, batch] into ``data``, which lies on the device, or the examples themselves.
+      ``(state, data, feed, limit) -> (state, {"player/metric": [length]})``. Each piece of ``feed`` (see ``pick``)
+      holds either ``index`` [rounds, updates, batch] into ``data``, which lies on the device, or the examples.
     """
 
-    def gather(data: Mapping[str, Array], feed: Mapping[str, Array]) -> dict[str, Array]:
-        if "index" not in feed:
-            return dict(feed)
-        return {name: a[feed["index"]] for name, a in data.items()}
+    def gather(data: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if "index" not in inputs:
+            return dict(inputs)
+        return {name: a[inputs["index"]] for name, a in data.items()}
 
-    def rounds(state: State, data: Mapping[str, Array], feed: Mapping[str, Array], limit: Array):
-        updates, batch_size = next(iter(feed.values())).shape[1:3]
+    def rounds(state: State, data: Mapping[str, Array], feed: Sequence[Mapping[str, Array]], limit: Array):
+        firsts = [next(iter(piece.values())) for piece in feed]
+        length, (updates, batch_size) = sum(len(a) for a in firsts), firsts[0].shape[1:3]
         position = jax.lax.axis_index(AXIS) * batch_size + jnp.arange(batch_size)
         position = jnp.broadcast_to(position, (updates, batch_size))
 
@@ -140,16 +155,12 @@ def make_rounds(
             measure = last | ((state.step + 1) % measure_every == 0)
             return play_round(model, optimizers, prepare, state, raw, measure=measure)
 
-        def at(index: Array | int) -> dict[str, Array]:
-            return {name: a[index] for name, a in feed.items()}
-
         def body(index: Array, carry: tuple[State, dict[str, Array]]):
             state, kept = carry
-            state, metrics = play(state, data, position, at(index), index + 1 == limit)
+            state, metrics = play(state, data, position, pick(feed, index, limit), index + 1 == limit)
             return state, {name: kept[name].at[index].set(value) for name, value in metrics.items()}
 
-        length = next(iter(feed.values())).shape[0]
-        shapes = jax.eval_shape(play, state, data, position, at(0), limit == 0)[1]
+        shapes = jax.eval_shape(play, state, data, position, pick(feed, 0, limit), limit == 0)[1]
         kept = {name: jnp.zeros((length, *s.shape), s.dtype) for name, s in shapes.items()}
         # Not a scan: one with a condition on ``limit`` copies the state in every round that it skips.
         return jax.lax.fori_loop(0, limit, body, (state, kept))
