@@ -1,6 +1,9 @@
 """One trainer for every game of one or more players."""
 
 from jaxgen.training.checkpoint import Checkpoints
-from jaxgen.training.loop import Interrupted, NonFiniteError, Options, Result, train
+from jaxgen.training.loop import Result, train
+from jaxgen.training.nonfinite import NonFiniteError
+from jaxgen.training.options import Options
+from jaxgen.training.signals import Interrupted
 
 __all__ = ["Checkpoints", "Interrupted", "NonFiniteError", "Options", "Result", "train"]

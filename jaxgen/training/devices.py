@@ -86,6 +86,16 @@ def first(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda a: np.asarray(a.addressable_shards[0].data)[0], tree)
 
 
+def on_first(tree: PyTree) -> PyTree:
+    """The first device's part, left where it lies: nothing travels to the host."""
+    return _without_axis(jax.tree.map(lambda a: a.addressable_shards[0].data, tree))
+
+
+@jax.jit
+def _without_axis(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda a: a[0], tree)
+
+
 def share(tree: PyTree, devices: Devices) -> PyTree:
     """The whole on each device, without a device axis: data that fits."""
     return jax.device_put(tree, devices.sharding(split=False))
@@ -114,8 +124,3 @@ def mean_over_devices(tree: PyTree) -> PyTree:
 def sum_over_devices(tree: PyTree) -> PyTree:
     """``psum`` over the device axis; nothing at all where there is one device."""
     return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
-
-
-def leads() -> bool:
-    """Whether this process writes what a run needs only once: of several processes, the first does."""
-    return jax.process_index() == 0

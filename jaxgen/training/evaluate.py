@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from jaxgen.data import Dataset
 from jaxgen.data.dataset import release_pages
-from jaxgen.metrics import mode_counts, mode_coverage, reverse_kl
+from jaxgen.metrics import mode_counts, reverse_kl
 from jaxgen.model import Model, example_keys
 from jaxgen.training.devices import Devices, first, parallel, share, split, sum_over_devices
 from jaxgen.training.state import replica
@@ -55,10 +55,14 @@ class Evaluator:
           statistics: likewise.
         """
         step, totals = self._length * self._batch_size, {}
-        for start in range(0, self._num_examples, step):
-            sums = first(self._run(params, statistics, self._data, self._feed(start, step)))
-            for name, value in sums.items():
-                # sums [(replicas,) length, ...]: the batches are added here, in float64
+        starts = range(0, self._num_examples, step)
+        feed = self._feed(0, step)
+        for start in starts:
+            found = self._run(params, statistics, self._data, feed)
+            if start + step in starts:
+                feed = self._feed(start + step, step)  # gathered and moved while the device computes
+            for name, value in first(found).items():
+                # value [(replicas,) length, ...]: the batches are added here, in float64
                 added = np.asarray(value, np.float64).sum(axis=int(self._devices.replicas > 1))
                 totals[name] = totals.get(name, 0.0) + added
         return {name: np.asarray(total / self._num_examples) for name, total in totals.items()}
@@ -117,17 +121,29 @@ def _flatten(figures: Mapping[str, Any]) -> dict[str, float]:
 
 
 @cache
-def _sampler(model_sample, count: int):
-    return jax.jit(lambda params, statistics: model_sample(params, statistics, jax.random.key(_KEY), count))
+def _measure(sample, replicas: int):
+    """Compiled: ``(params, statistics, centers, radius) -> figures``, each [] or [replicas]."""
+
+    def measure(params: PyTree, statistics: PyTree, centers: Array, radius: Array) -> dict[str, Array]:
+        samples = sample(params, statistics, jax.random.key(_KEY), _COVERAGE_SAMPLES)
+        # The nearest mode of a sample depends on no radius, so that both histograms come out of one search.
+        near, all_ = jax.vmap(lambda r: mode_counts(samples, centers, radius=r))(jnp.stack([radius, jnp.inf]))
+        return {
+            "modes": jnp.sum(near > 0),
+            "high_quality": jnp.sum(near) / _COVERAGE_SAMPLES,
+            "reverse_kl": reverse_kl(all_),
+        }
+
+    return jax.jit(measure if replicas == 1 else jax.vmap(measure, in_axes=(0, 0, None, None)))
 
 
-def coverage(model: Model, dataset: Dataset, params: PyTree, statistics: PyTree) -> dict[str, float]:
+def coverage(model: Model, dataset: Dataset, params: PyTree, statistics: PyTree, *, replicas: int = 1) -> Figures:
     """Modes found, high-quality share and reverse KL of 2500 samples, where the data's modes are known.
 
     A sample is of high quality, and its mode found, within three standard deviations of a mode (PacGAN's definition).
 
     Args:
-      params: of one replica, without a device axis.
+      params: without a device axis, with a replica axis if there are several replicas.
       statistics: likewise.
 
     Returns:
@@ -135,8 +151,6 @@ def coverage(model: Model, dataset: Dataset, params: PyTree, statistics: PyTree)
     """
     if dataset.modes is None or model.sample is None:
         return {}
-    samples = _sampler(model.sample, _COVERAGE_SAMPLES)(params, statistics)
-    centers, radius = dataset.modes.centers, _COVERAGE_SIGMAS * dataset.modes.scale
-    modes, high_quality = mode_coverage(samples, centers, radius=radius)
-    divergence = reverse_kl(mode_counts(samples, centers))
-    return {"modes": float(modes), "high_quality": float(high_quality), "reverse_kl": float(divergence)}
+    centers, radius = np.asarray(dataset.modes.centers), _COVERAGE_SIGMAS * dataset.modes.scale
+    found = _measure(model.sample, replicas)(params, statistics, centers, radius)
+    return {name: np.asarray(value, np.float64).tolist() for name, value in jax.device_get(found).items()}

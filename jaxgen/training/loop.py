@@ -1,72 +1,32 @@
 """The trainer: the only place with effects, between calls of one compiled function."""
 
-import itertools
-import math
-import signal
-import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxgen.data import Dataset
-from jaxgen.data.prepare import Binarize, make_prepare
-from jaxgen.errors import UserError
+from jaxgen.data.prepare import make_prepare
 from jaxgen.model import Model, check_players
 from jaxgen.training import evaluate as evaluation
 from jaxgen.training.checkpoint import Checkpoints
-from jaxgen.training.devices import Devices, choose, first, parallel, replicate
+from jaxgen.training.devices import Devices, choose, first, on_first, parallel, replicate
 from jaxgen.training.feed import Feed, num_bytes
-from jaxgen.training.state import State, create, replica, stack
-from jaxgen.training.step import make_rounds
+from jaxgen.training.nonfinite import Game, check_figures, check_finite
+from jaxgen.training.options import Options, make_optimizers, measure_every, num_steps
+from jaxgen.training.signals import Interrupted, collect_signals
+from jaxgen.training.state import Creator, State
+from jaxgen.training.step import Prepare, make_rounds
 from jaxgen.writers import Writer
-
-Schedule = Literal["constant", "cosine", "staircase"]
 
 #: A call of the compiled function aims at this many seconds: often enough for a progress bar and for Ctrl-C.
 _CALL_SECONDS = 0.3
 #: Rounds that one call can hold at the most.
 _MAX_LENGTH = 128
-
-
-class Options(NamedTuple):
-    """How to train; everything here is recorded, and a run goes on only under the same options.
-
-    Attributes:
-      steps: Rounds to play; by default as many as the epochs need.
-      epochs: Passes over the training split, where the steps are not given.
-      batch_size: Examples of one update, over all devices.
-      learning_rate: Of every player's optimizer.
-      schedule: Learning rate over the run: constant, cosine to zero, or staircase: rate·10^(−i/7) in stage i = 0 … 7 of
-        relative length 3^i (Burda et al., 2016).
-      seed: Decides initialization, data order and noise.
-      seeds: Replicas trained side by side in one compiled program, with seeds seed, seed + 1, …
-      binarize: How grey values become bits: dynamic draws them each time an example is seen, threshold cuts at ½.
-      dequantize: Fill the steps between grey levels with uniform noise.
-      log_every: Rounds between two log points.
-      evaluate_every: Rounds between two evaluations, each followed by a checkpoint; 0 is a twentieth of the run.
-      memory_budget: MiB of a split that may lie on a device; a larger one is streamed from the host.
-    """
-
-    steps: int | None = None
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    schedule: Schedule = "constant"
-    seed: int = 0
-    seeds: int = 1
-    binarize: Binarize = "none"
-    dequantize: bool = False
-    log_every: int = 100
-    evaluate_every: int = 0
-    memory_budget: int = 1024
 
 
 class Result(NamedTuple):
@@ -83,67 +43,6 @@ class Result(NamedTuple):
     figures: evaluation.Figures
     seconds: float
     start: int = 0
-
-
-class NonFiniteError(UserError):
-    """A loss or a gradient stopped being finite."""
-
-
-class Interrupted(Exception):
-    """SIGTERM or Ctrl-C: the run was saved and can go on."""
-
-    def __init__(self, step: int, signum: int):
-        super().__init__(f"stopped at step {step}")
-        self.step, self.signum = step, signum
-
-
-def num_steps(options: Options, *, num_examples: int, updates: int) -> int:
-    """Rounds of a run: an epoch is as many rounds as use every example once.
-
-    Raises:
-      UserError: for steps or epochs that are not positive, or a batch larger than the set.
-    """
-    for name in ("steps", "epochs", "batch_size", "seeds", "log_every", "memory_budget"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    for name in ("seed", "evaluate_every"):
-        if getattr(options, name) < 0:
-            raise UserError(f"--{name.replace('_', '-')} must not be negative, got {getattr(options, name)}")
-    if not 0 < options.learning_rate < math.inf:
-        raise UserError(f"--learning-rate must be positive and finite, got {options.learning_rate}")
-    if options.batch_size > num_examples:
-        raise UserError(
-            f"the batch of {options.batch_size} is larger than the {num_examples} training examples; "
-            f"give --batch-size {num_examples} or less"
-        )
-    return options.steps or max(1, options.epochs * (num_examples // options.batch_size) // updates)
-
-
-def learning_rate_schedule(options: Options, updates: int) -> optax.Schedule:
-    """The learning rate as a function of a player's own updates."""
-    rate = options.learning_rate
-    if options.schedule == "constant":
-        return optax.constant_schedule(rate)
-    if options.schedule == "cosine":
-        return optax.cosine_decay_schedule(rate, updates)
-    # Stages of a short run may end at the same update, and none of the seven factors is lost.
-    ends = Counter(round(updates * (3**i - 1) / 2 / 3280) for i in range(1, 8))
-    return optax.piecewise_constant_schedule(rate, {end: 10 ** (-n / 7) for end, n in ends.items()})
-
-
-def measure_every(options: Options) -> int:
-    """Steps between two measured gradient norms: ten, or fewer where every log point needs one."""
-    return min(10, options.log_every)
-
-
-def make_optimizers(model: Model, options: Options, steps: int) -> Mapping[str, Any]:
-    """The model's own optimizers, or Adam for every player."""
-    optimizers = {}
-    for player, turns in model.turns.items():
-        schedule = learning_rate_schedule(options, steps * turns)
-        optimizers[player] = model.optimizers(schedule)[player] if model.optimizers else optax.adam(schedule)
-    return optimizers
 
 
 def train(
@@ -182,9 +81,10 @@ def train(
     steps = num_steps(options, num_examples=len(dataset.train["x"]), updates=updates)
     if optimizers is None:
         optimizers = make_optimizers(model, options, steps)
-    run = _Run(model, dataset, options, optimizers, num_devices, checkpoints, writers)
-    with _signals() as caught, ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
+    # What asks to stop while the data moves or the first call compiles is heeded like any other.
+    with collect_signals() as caught, ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
         try:
+            run = _Run(model, dataset, options, optimizers, num_devices, checkpoints, writers)
             return _play(run, steps, pool, caught, console)
         finally:
             if checkpoints is not None:
@@ -197,7 +97,7 @@ class _Run:
     def __init__(self, model, dataset, options, optimizers, num_devices, checkpoints, writers):
         self.model, self.dataset, self.options = model, dataset, options
         self.checkpoints, self.writers = checkpoints, writers
-        self.updates = sum(model.turns.values())
+        self.game = Game(model.turns, len(dataset.train["x"]), options)
         seeds = [options.seed + i for i in range(options.seeds)]
         self.devices: Devices = choose(num_devices, batch_size=options.batch_size, replicas=len(seeds))
         prepare = make_prepare(scale=dataset.scale, binarize=options.binarize, dequantize=options.dequantize)
@@ -207,7 +107,7 @@ class _Run:
             self.devices,
             seeds=seeds,
             batch_size=options.batch_size,
-            updates=self.updates,
+            updates=sum(model.turns.values()),
             length=_MAX_LENGTH,
             resident=num_bytes(dataset.train) <= budget,
         )
@@ -221,30 +121,30 @@ class _Run:
             replica_axes=(0, None, 0, None),
             donate=(0,),
         )
-        # The first two raw examples, in network units: shapes are all that initialization needs.
-        raw = {name: np.asarray(a[:2]) for name, a in dataset.train.items()} | {"position": np.arange(2)}
-        batch = prepare(jax.random.split(jax.random.key(0), 2), jax.tree.map(jnp.asarray, raw))
-        state = stack([create(model, optimizers, batch, seed=seed) for seed in seeds])
         self.start, self.figures = 0, {}
-        if checkpoints is not None:
-            restored = checkpoints.restore(state)
+        self.state = replicate(self._begin(Creator(model, optimizers), prepare, seeds), self.devices)
+
+    def _begin(self, creator: Creator, prepare: Prepare, seeds: list[int]) -> State:
+        """The newest checkpoint, for which nothing is initialized; else the state before the first round."""
+        # The first two raw examples, in network units: shapes are all that initialization needs.
+        raw = {name: np.asarray(a[:2]) for name, a in self.dataset.train.items()} | {"position": np.arange(2)}
+        keys = jax.random.split(jax.random.key(0), 2)
+        if self.checkpoints is not None:
+            shapes = creator.shapes(jax.eval_shape(prepare, keys, raw), replicas=len(seeds))
+            restored = self.checkpoints.restore(shapes)
             if restored is not None:
                 self.start, self.figures = restored.step, restored.record["figures"]
-                state = restored.state
-        self.state = replicate(state, self.devices)
+                return restored.state
+        return creator(prepare(keys, jax.tree.map(jnp.asarray, raw)), seeds=seeds)
 
     def evaluate(self) -> evaluation.Figures:
         """Figures of the test split, and the mode coverage where modes are known."""
-        means = self.evaluator(self.state.params, self.state.statistics)
-        replicas = self.options.seeds
+        replicas, (params, statistics) = self.options.seeds, (self.state.params, self.state.statistics)
+        means = self.evaluator(params, statistics)
         figures = evaluation.summarize(self.model, means, replicas=replicas)
         if self.dataset.modes is not None and self.model.sample is not None:
-            host = first((self.state.params, self.state.statistics))
-            rows = [
-                evaluation.coverage(self.model, self.dataset, *replica(host, i, replicas=replicas))
-                for i in range(replicas)
-            ]
-            figures |= rows[0] if replicas == 1 else {name: [row[name] for row in rows] for name in rows[0]}
+            here = on_first((params, statistics))
+            figures |= evaluation.coverage(self.model, self.dataset, *here, replicas=replicas)
         return figures
 
     def write(self, step: int, values: Mapping[str, Any], kind: str) -> None:
@@ -278,7 +178,7 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
         """Looks at what a call left: whether it is finite, and what is to be written."""
         nonlocal rounds, logged, settled
         values = {name: value[..., : to - here] for name, value in first(metrics).items()}
-        _check_finite(values, run, first_step=here)
+        check_finite(values, run.game, first_step=here)
         now = time.perf_counter()
         rounds, settled = _adapt(rounds, to - here, now - settled, run.feed.length), now
         logged.append(_for_log(values, first_step=here, every=measure_every(options)))
@@ -305,7 +205,7 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
             played = None
         if step % evaluate_every == 0 or step == steps:
             run.figures = run.evaluate()
-            _check_figures(run.figures, step)
+            check_figures(run.figures, step=step)
             run.write(step, run.figures, "evaluate")
             if console:
                 console.write(step, run.figures, kind="evaluate")
@@ -349,77 +249,3 @@ def _means(logged: list[dict[str, np.ndarray]], model: Model) -> dict[str, Any]:
     joined = {name: v[..., ~np.isnan(v).reshape(-1, v.shape[-1]).any(axis=0)] for name, v in joined.items()}
     means = {name: _number(np.mean(v, axis=-1, dtype=np.float64)) for name, v in joined.items() if v.shape[-1]}
     return _short_names(means, model)
-
-
-def _check_finite(values: Mapping[str, np.ndarray], run: _Run, *, first_step: int) -> None:
-    """Stops where something is not finite, and names what was so first.
-
-    Raises:
-      NonFiniteError: with the player, the term, the step and the batch.
-    """
-    flat = {name: value.reshape(-1, value.shape[-1]) for name, value in values.items()}
-    bad = {name: np.argwhere(~np.isfinite(value).T) for name, value in flat.items()}
-    bad = {name: where[0] for name, where in bad.items() if len(where)}
-    if not bad:
-        return
-    players = list(run.model.turns)
-
-    def order(name: str) -> tuple[int, int, bool, bool]:
-        """The earliest round; within it who plays first; a term of the loss before the loss, the gradient last."""
-        player, term = name.split("/", 1)
-        return int(bad[name][0]), players.index(player), term == "loss", term == "grad_norm"
-
-    name = min(bad, key=order)
-    player, term = name.split("/", 1)
-    step, index = (int(i) for i in bad[name])
-    finite = {other: float(flat[f"{player}/finite/{other}"][index, step]) for other in players}
-    broken = [other for other in players if finite[other] < 1]
-    if broken and term != "grad_norm":
-        # Parameters were broken before this loss: by the gradient of their player's update before it.
-        earlier = players.index(broken[0]) < players.index(player) or finite[broken[0]] > 0
-        player, term, step = broken[0], "grad_norm", step if earlier else step - 1
-    raise NonFiniteError(_what_broke(run, player, term, first_step + step, index))
-
-
-def _what_broke(run: _Run, player: str, term: str, step: int, index: int) -> str:
-    players, turns = list(run.model.turns), run.model.turns[player]
-    played = step * run.updates + sum(run.model.turns[p] for p in players[: players.index(player)])
-    epoch, batch = divmod(played, len(run.dataset.train["x"]) // run.options.batch_size)
-    whose = f" in replica {index}" if run.options.seeds > 1 else ""
-    several = "" if turns == 1 else f"one of {turns} batches from "
-    term = "the gradient" if term == "grad_norm" else f"the term {term!r}"
-    return (
-        f"{term} of player {player!r} is not finite{whose} at step {step + 1} "
-        f"({several}batch {batch + 1} of epoch {epoch + 1}); the last checkpoint is kept, "
-        f"try a smaller --learning-rate than {run.options.learning_rate:g}"
-    )
-
-
-def _check_figures(figures: evaluation.Figures, step: int) -> None:
-    for name, value in figures.items():
-        if not all(math.isfinite(v) for v in itertools.chain(np.atleast_1d(value))) and name != "reverse_kl":
-            raise NonFiniteError(
-                f"the evaluated {name!r} is {value} at step {step}; the last checkpoint is kept, "
-                f"try a smaller learning rate or look at the test data"
-            )
-
-
-@contextmanager
-def _signals():
-    """Collects SIGTERM and Ctrl-C for the loop to see; a second Ctrl-C interrupts at once."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def note(signum, _frame):
-        if caught and signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        caught.append(signum)
-
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -1,16 +1,21 @@
 """Means over a split are exact, however it is cut into batches and over devices."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import denoiser, noise_of, numbered
+from jax.extend.core import jaxprs_in_params
+from toys import Counted, denoiser, noise_of, numbered
 
 from jaxgen.data import load
-from jaxgen.data.dataset import Modes
+from jaxgen.data.dataset import Dataset, Modes, make_dataset
 from jaxgen.data.prepare import make_prepare
+from jaxgen.metrics import importance_weighted_log_likelihood
 from jaxgen.model import Model
-from jaxgen.models import vae
+from jaxgen.models import gan, vae
+from jaxgen.training import Options, loop, train
 from jaxgen.training import evaluate as evaluation
 from jaxgen.training.devices import Devices, replicate
 
@@ -74,9 +79,19 @@ def test_means_of_many_examples_do_not_lose_digits():
     assert abs(float(means["x"]) - 10000.125) < 5e-3
 
 
+def test_a_streamed_evaluation_gathers_ahead_of_the_device(monkeypatch):
+    """The next batch is on its way before the sums of the last are waited for."""
+    events, split, first = [], evaluation.split, evaluation.first
+    monkeypatch.setattr(evaluation, "split", lambda *a, **k: [events.append("gather"), split(*a, **k)][1])
+    monkeypatch.setattr(evaluation, "first", lambda tree: [events.append("wait"), first(tree)][1])
+    evaluated(constant(lambda batch: {"x": batch["x"][:, 0]}), numbered().test, batch_size=4, resident=False)
+    assert events == ["gather"] + ["gather", "wait"] * 3 + ["wait"]
+
+
 def test_importance_weights_do_not_depend_on_the_batch(monkeypatch):
     """Draws of a chunked estimate belong to the example: the same for every batch size and number of devices."""
-    monkeypatch.setattr("jaxgen.metrics.importance._CHUNK_ELEMENTS", 6000)
+    few_at_a_time = partial(importance_weighted_log_likelihood, max_elements=6000)
+    monkeypatch.setattr("jaxgen.models.variational.importance_weighted_log_likelihood", few_at_a_time)
     model = vae(shape=(8, 8, 1), hidden=(8,), latents=2, importance_samples=7, likelihood="gaussian")
     batch = {"x": jnp.asarray(load("digits").test["x"][:21] / np.float32(16)), "position": jnp.arange(21)}
     params, statistics = jax.jit(model.init)(jax.random.key(1), batch)
@@ -110,3 +125,61 @@ def test_no_coverage_where_modes_are_unknown_or_nothing_is_sampled():
     assert evaluation.coverage(denoiser(), numbered()._replace(modes=Modes(np.zeros((1, 2)), 1.0)), {}, {}) == {}
     sampling = denoiser()._replace(sample=lambda params, statistics, key, n: jnp.zeros((n, 2)))
     assert evaluation.coverage(sampling, numbered(), {}, {}) == {}
+
+
+def ring(num_modes: int = 8) -> Dataset:
+    """Examples on a circle, whose modes are known."""
+    angle = 2 * np.pi * np.arange(num_modes) / num_modes
+    centers = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    x = np.tile(centers, (4, 1))
+    return make_dataset("ring", {"x": x}, {"x": x[:16]}, scale=1.0, modes=Modes(centers, 0.2))
+
+
+def searches(jaxpr) -> int:
+    inner = [searches(sub) for equation in jaxpr.eqns for sub in jaxprs_in_params(equation.params)]
+    return sum(inner) + sum(equation.primitive.name == "argmin" for equation in jaxpr.eqns)
+
+
+def test_modes_are_searched_once_for_all_figures_and_replicas():
+    def sample(params, statistics, key, n):
+        return params + jax.random.normal(key, (n, 2))
+
+    centers = ring().modes.centers
+    for replicas, params in ((1, jnp.zeros(2)), (3, jnp.zeros((3, 2)))):
+        measure = jax.make_jaxpr(evaluation._measure(sample, replicas))
+        # 2500 samples are nine chunks of 256 in a loop and a ragged rest beside it.
+        assert searches(measure(params, {}, centers, 0.6).jaxpr) == 2
+
+
+def test_coverage_of_replicas_is_that_of_each_alone():
+    """Three generators that reach one mode, another, and none."""
+    data, params = ring(), jnp.array([[1.0, 0.0], [0.0, 1.0], [9.0, 0.0]])
+    model = denoiser()._replace(sample=lambda p, s, key, n: p + 0.02 * jax.random.normal(key, (n, 2)))
+    together = evaluation.coverage(model, data, params, {}, replicas=3)
+    alone = [evaluation.coverage(model, data, own, {}) for own in params]
+    for name, values in together.items():
+        np.testing.assert_allclose(values, [row[name] for row in alone], rtol=1e-6, err_msg=name)
+    assert together["modes"] == [1.0, 1.0, 0.0]
+    np.testing.assert_allclose(together["reverse_kl"][:2], np.log(8), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("seeds", "devices"), [(1, 2), (2, 1)])
+def test_a_run_compiles_its_sampler_once_and_fetches_no_parameters(monkeypatch, seeds, devices):
+    model, writer, traces, fetched = gan(shape=(2,), hidden=(8,), noise_dim=2), Counted(), [], []
+    sample, first = model.sample, loop.first
+
+    def counted(*arguments):
+        traces.append(1)
+        return sample(*arguments)
+
+    monkeypatch.setattr(loop, "first", lambda tree: [fetched.append(type(tree).__name__), first(tree)][1])
+    options = Options(steps=6, batch_size=8, log_every=3, evaluate_every=2, seeds=seeds)
+    result = train(model._replace(sample=counted), ring(), options, writers=(writer,), num_devices=devices)
+    assert len(traces) == 1
+    assert (len([0 for _, kind, _ in writer.points if kind == "evaluate"]), fetched.count("State")) == (3, 1)
+    assert set(fetched) == {"dict", "State"}  # of each call its metrics, of the run its last state
+    assert np.shape(result.figures["modes"]) == (() if seeds == 1 else (2,))
+    # The figures are of the very parameters that the run ends with.
+    own = jax.tree.map(jnp.asarray, (result.state.params, result.state.statistics))
+    expected = evaluation.coverage(model, ring(), *own, replicas=seeds)
+    assert {name: result.figures[name] for name in expected} == expected

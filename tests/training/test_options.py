@@ -9,7 +9,7 @@ from toys import denoiser, numbered, quadratic_game
 
 from jaxgen.errors import UserError
 from jaxgen.training import Options, train
-from jaxgen.training.loop import learning_rate_schedule, make_optimizers, num_steps
+from jaxgen.training.options import learning_rate_schedule, make_optimizers, num_steps
 
 
 def test_staircase_is_burdas():

@@ -99,6 +99,38 @@ def test_an_interrupted_run_saves_and_goes_on(tmp_path, whole, signum):
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
+def test_a_signal_is_heeded_whatever_was_going_on(tmp_path, whole):
+    """It comes while the run initializes, compiles its rounds, evaluates: what is complete by then is saved."""
+    model, sent = denoiser(), []
+
+    def asks_to_stop(function):
+        def asked(*arguments):
+            sent.append(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return function(*arguments)
+
+        return asked
+
+    writer = Counted()
+    for asking, step in (
+        (model._replace(init=asks_to_stop(model.init)), 0),
+        (model._replace(losses={"denoiser": asks_to_stop(model.losses["denoiser"])}), 1),
+        (model._replace(evaluate=asks_to_stop(model.evaluate)), 6),
+    ):
+        with pytest.raises(Interrupted) as caught:
+            run(tmp_path, model=asking, writers=(writer,))
+        assert (caught.value.step, steps_in(tmp_path)[-1]) == (step, step)
+    assert len(sent) == 3
+    assert [(at, kind) for at, kind, _ in writer.points] == [(6, "evaluate")]
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert checkpoints.best() == 6
+    checkpoints.close()
+    result = run(tmp_path)
+    assert result.start == 6
+    assert_same(result.state, whole.state)
+    assert result.figures == whole.figures
+
+
 def test_replicas_and_players_resume_as_well(tmp_path):
     model = quadratic_game({"left": 2, "right": 1}, updates=69, batch_size=8)
     options = OPTIONS._replace(seeds=2)
@@ -266,16 +298,6 @@ def test_nothing_readable_at_all_is_one_sentence(tmp_path, unfinished):
         path.write_text("{")
     with pytest.warns(UserWarning, match="is damaged"), pytest.raises(UserError, match="none of the checkpoints"):
         run(tmp_path / "run")
-
-
-def test_where_none_can_be_read_none_is_renamed(tmp_path, unfinished):
-    copytree(unfinished[0], tmp_path / "run")
-    for path in (tmp_path / "run").glob("*/record/metadata"):
-        path.write_text("{")
-    names = {path.name for path in (tmp_path / "run").iterdir()}
-    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(UserError, match="none of the checkpoints"):
-        Checkpoints(tmp_path / "run").restore({})
-    assert {path.name for path in (tmp_path / "run").iterdir()} == names
 
 
 def test_kill_at_random_moments_leaves_no_trace(tmp_path):

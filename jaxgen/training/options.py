@@ -1,0 +1,96 @@
+"""How to train: the recorded hyperparameters, and what follows from them before the first round."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import optax
+
+from jaxgen.data.prepare import Binarize
+from jaxgen.errors import UserError
+from jaxgen.model import Model
+
+Schedule = Literal["constant", "cosine", "staircase"]
+
+
+class Options(NamedTuple):
+    """How to train; everything here is recorded, and a run goes on only under the same options.
+
+    Attributes:
+      steps: Rounds to play; by default as many as the epochs need.
+      epochs: Passes over the training split, where the steps are not given.
+      batch_size: Examples of one update, over all devices.
+      learning_rate: Of every player's optimizer.
+      schedule: Learning rate over the run: constant, cosine to zero, or staircase: rate·10^(−i/7) in stage i = 0 … 7 of
+        relative length 3^i (Burda et al., 2016).
+      seed: Decides initialization, data order and noise.
+      seeds: Replicas trained side by side in one compiled program, with seeds seed, seed + 1, …
+      binarize: How grey values become bits: dynamic draws them each time an example is seen, threshold cuts at ½.
+      dequantize: Fill the steps between grey levels with uniform noise.
+      log_every: Rounds between two log points.
+      evaluate_every: Rounds between two evaluations, each followed by a checkpoint; 0 is a twentieth of the run.
+      memory_budget: MiB of a split that may lie on a device; a larger one is streamed from the host.
+    """
+
+    steps: int | None = None
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: Schedule = "constant"
+    seed: int = 0
+    seeds: int = 1
+    binarize: Binarize = "none"
+    dequantize: bool = False
+    log_every: int = 100
+    evaluate_every: int = 0
+    memory_budget: int = 1024
+
+
+def num_steps(options: Options, *, num_examples: int, updates: int) -> int:
+    """Rounds of a run: an epoch is as many rounds as use every example once.
+
+    Raises:
+      UserError: for steps or epochs that are not positive, or a batch larger than the set.
+    """
+    for name in ("steps", "epochs", "batch_size", "seeds", "log_every", "memory_budget"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    for name in ("seed", "evaluate_every"):
+        if getattr(options, name) < 0:
+            raise UserError(f"--{name.replace('_', '-')} must not be negative, got {getattr(options, name)}")
+    if not 0 < options.learning_rate < math.inf:
+        raise UserError(f"--learning-rate must be positive and finite, got {options.learning_rate}")
+    if options.batch_size > num_examples:
+        raise UserError(
+            f"the batch of {options.batch_size} is larger than the {num_examples} training examples; "
+            f"give --batch-size {num_examples} or less"
+        )
+    return options.steps or max(1, options.epochs * (num_examples // options.batch_size) // updates)
+
+
+def learning_rate_schedule(options: Options, updates: int) -> optax.Schedule:
+    """The learning rate as a function of a player's own updates."""
+    rate = options.learning_rate
+    if options.schedule == "constant":
+        return optax.constant_schedule(rate)
+    if options.schedule == "cosine":
+        return optax.cosine_decay_schedule(rate, updates)
+    # Stages of a short run may end at the same update, and none of the seven factors is lost.
+    ends = Counter(round(updates * (3**i - 1) / 2 / 3280) for i in range(1, 8))
+    return optax.piecewise_constant_schedule(rate, {end: 10 ** (-n / 7) for end, n in ends.items()})
+
+
+def measure_every(options: Options) -> int:
+    """Steps between two measured gradient norms: ten, or fewer where every log point needs one."""
+    return min(10, options.log_every)
+
+
+def make_optimizers(model: Model, options: Options, steps: int) -> Mapping[str, Any]:
+    """The model's own optimizers, or Adam for every player."""
+    optimizers = {}
+    for player, turns in model.turns.items():
+        schedule = learning_rate_schedule(options, steps * turns)
+        optimizers[player] = model.optimizers(schedule)[player] if model.optimizers else optax.adam(schedule)
+    return optimizers
