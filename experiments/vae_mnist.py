@@ -25,7 +25,7 @@ from jaxgen.runs import open_run
 from jaxgen.training import Options
 from jaxgen.training.devices import Devices, replicate
 from jaxgen.training.evaluate import Evaluator, summarize
-from jaxgen.training.loop import learning_rate_schedule, num_steps
+from jaxgen.training.options import learning_rate_schedule, num_steps
 
 
 class Setting(NamedTuple):

@@ -29,7 +29,7 @@ from jaxgen.model import Model
 from jaxgen.training import Checkpoints, Options, Result
 from jaxgen.training import train as train_model
 from jaxgen.training.devices import choose
-from jaxgen.training.loop import num_steps
+from jaxgen.training.options import num_steps
 from jaxgen.training.state import replica
 from jaxgen.writers import ConsoleWriter, JsonlWriter, TensorBoardWriter, Writer
 

@@ -12,7 +12,7 @@ from jaxgen import models, runs
 from jaxgen.data import load
 from jaxgen.errors import UserError
 from jaxgen.training import Options
-from jaxgen.training.loop import num_steps
+from jaxgen.training.options import num_steps
 
 ARGUMENTS = {"hidden": (8,), "latents": 2, "importance_samples": 0, "likelihood": "gaussian"}
 OPTIONS = Options(steps=6, batch_size=16, seeds=2, evaluate_every=2, learning_rate=0.05)
