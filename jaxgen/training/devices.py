@@ -124,3 +124,8 @@ def mean_over_devices(tree: PyTree) -> PyTree:
 def sum_over_devices(tree: PyTree) -> PyTree:
     """``psum`` over the device axis; nothing at all where there is one device."""
     return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
+
+
+def leads() -> bool:
+    """Whether this process writes what a run needs only once: of several processes, the first does."""
+    return jax.process_index() == 0

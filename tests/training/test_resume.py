@@ -300,6 +300,16 @@ def test_nothing_readable_at_all_is_one_sentence(tmp_path, unfinished):
         run(tmp_path / "run")
 
 
+def test_where_none_can_be_read_none_is_renamed(tmp_path, unfinished):
+    copytree(unfinished[0], tmp_path / "run")
+    for path in (tmp_path / "run").glob("*/record/metadata"):
+        path.write_text("{")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(UserError, match="none of the checkpoints"):
+        Checkpoints(tmp_path / "run").restore({})
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names
+
+
 def test_kill_at_random_moments_leaves_no_trace(tmp_path):
     """kill -9 six times, at moments drawn over the length of a run, through the path that the command line takes."""
     script = Path(__file__).with_name("kill_and_resume.py")
