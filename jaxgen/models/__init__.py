@@ -1,9 +1,22 @@
 """Model factories: keyword arguments in, a ``jaxgen.model.Model`` out."""
 
 from jaxgen.models.autoencoder import autoencoder, denoising_autoencoder
+from jaxgen.models.discrete_vae import discrete_vae
 from jaxgen.models.gan import gan
+from jaxgen.models.info_vae import info_vae
+from jaxgen.models.oi_vae import oi_vae
 from jaxgen.models.stacked_autoencoder import stacked_autoencoder
 from jaxgen.models.vae import vae
 from jaxgen.models.vq_vae import vq_vae
 
-__all__ = ["autoencoder", "denoising_autoencoder", "gan", "stacked_autoencoder", "vae", "vq_vae"]
+__all__ = [
+    "autoencoder",
+    "denoising_autoencoder",
+    "discrete_vae",
+    "gan",
+    "info_vae",
+    "oi_vae",
+    "stacked_autoencoder",
+    "vae",
+    "vq_vae",
+]

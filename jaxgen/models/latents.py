@@ -19,10 +19,12 @@ class Draws(NamedTuple):
     Attributes:
       z: what the decoder takes.
       log_ratio: log p(z) − log q(z|x), in nats.
+      log_prob: log q(z|x), where the gradient takes its way through it and not through z.
     """
 
     z: Float[Array, "count batch *latent"]
     log_ratio: Float[Array, "count batch"]
+    log_prob: Float[Array, "count batch"] | None = None
 
 
 class Latent(NamedTuple):
@@ -38,6 +40,9 @@ class Latent(NamedTuple):
       kl: ``(posterior, prior) -> [batch, latents]``, KL(q(z|x) ‖ p(z)) of each latent, in nats.
       code: ``posterior -> [batch, *shape]``, the deterministic code.
       sample: ``(key, prior, n) -> [n, *shape]``.
+      init: ``() -> statistics`` of the gradient estimator.
+      credit: ``(draws, nll [count, batch], statistics) -> (nll, statistics)``: the same value with the gradient of an
+        estimator that does not differentiate the draws.
     """
 
     outputs: tuple[int, ...]
@@ -48,6 +53,11 @@ class Latent(NamedTuple):
     kl: Callable[[PyTree, PyTree], Float[Array, "batch latents"]]
     code: Callable[[PyTree], Array]
     sample: Callable[..., Array]
+    init: Callable[[], PyTree] = dict
+    credit: Callable[..., tuple[Float[Array, "count batch"], PyTree]] = lambda _draws, nll, statistics: (
+        nll,
+        statistics,
+    )
 
 
 class Gaussian(NamedTuple):

@@ -86,7 +86,8 @@ def variational(
         }
         if prior is not None:
             params["prior"] = prior.init(jax.random.fold_in(encoder_key, 1), told)
-        return {player: params}, {"updates": jnp.zeros((), jnp.int32), "likelihood": likelihood_statistics}
+        statistics = {"likelihood": likelihood_statistics, "latent": latent.init()}
+        return {player: params}, {"updates": jnp.zeros((), jnp.int32), **statistics}
 
     def told_by(batch: Batch) -> Array | None:
         return None if condition is None else vectors(condition, batch[condition.name])
@@ -129,6 +130,7 @@ def variational(
             everywhere = None if mask is None else jnp.broadcast_to(mask, outputs.shape)
             in_use, running = observed.observe(running, outputs, jnp.broadcast_to(x, outputs.shape), mask=everywhere)
         nll_draws = nll_of(params, in_use, outputs, x, mask)
+        nll_draws, credited = latent.credit(draws, nll_draws, statistics["latent"])
         nll, kl = nll_draws.mean(axis=0), kl_dims.sum(axis=-1)
         terms = {"nll": nll.mean(), "kl": kl.mean(), **observed.terms(params[player]["likelihood"], in_use)}
         if bound == "iwae":
@@ -136,7 +138,8 @@ def variational(
         else:
             penalized, more = penalty(kl_dims, draws.z, batch, key, updates, train)
             objective, terms = negative_elbo(nll, penalized), terms | more
-        return objective.mean(), Aux(terms, {"updates": updates + train, "likelihood": running})
+        learned = {"likelihood": running, "latent": credited if train else statistics["latent"]}
+        return objective.mean(), Aux(terms, {"updates": updates + train, **learned})
 
     def evaluate(params: Params, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:
         x, mask, told, in_use = batch["x"], batch.get("mask"), told_by(batch), statistics["likelihood"]

@@ -6,6 +6,7 @@ from typing import Literal
 from flax import linen as nn
 
 from jaxgen.nets.conv import ConvDecoder, ConvEncoder, ConvVectorDecoder, ConvVectorEncoder
+from jaxgen.nets.grouped import GroupedDecoder
 from jaxgen.nets.mlp import ACTIVATIONS, MLP
 from jaxgen.nets.resnet import ResidualBlock
 
@@ -86,6 +87,7 @@ __all__ = [
     "ConvEncoder",
     "ConvVectorDecoder",
     "ConvVectorEncoder",
+    "GroupedDecoder",
     "Network",
     "ResidualBlock",
     "grid_decoder",

@@ -1,0 +1,138 @@
+"""InfoVAE: the divergence of the aggregate posterior from the prior, apart from the mutual information (Zhao, Song and
+Ermon, 2019)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float, PyTree
+
+from jaxgen.losses import maximum_mean_discrepancy
+from jaxgen.model import Batch, Model, device_axis, example_keys
+from jaxgen.models.latents import gaussian_latent
+from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
+from jaxgen.models.variational import variational
+from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
+
+_NUM_FEATURES = 1024
+
+
+def info_vae(
+    *,
+    shape: tuple[int, ...],
+    latents: int = 16,
+    network: Network = "mlp",
+    hidden: tuple[int, ...] = (256, 256),
+    activation: Activation = "relu",
+    likelihood: LikelihoodName = "bernoulli",
+    scale: ScaleName = "fixed",
+    fixed_scale: float = 1.0,
+    alpha: float = 1.0,
+    mmd_weight: float = 100.0,
+    importance_samples: int = 64,
+) -> Model:
+    """InfoVAE: keeps the mutual information that the ELBO penalizes; with α = 1 it is the MMD-VAE.
+
+    The loss is E_q[−log p(x|z)] + (1 − α) KL(q(z|x) ‖ p(z)) + (α + λ − 1) MMD²(q(z), p(z)), since the mean KL is
+    I(x; z) + KL(q(z) ‖ p(z)): α is the weight of the mutual information, λ that of the aggregate posterior's
+    divergence. The MMD has the inverse multiquadric kernel.
+
+    Args:
+      shape: Shape of one example, taken from the data.
+      latents: Dimensions of z.
+      network: Kind of encoder and decoder; conv and resnet need images.
+      hidden: Widths of the encoder's layers (mlp) or channels of its stages, each halving the image; the decoder
+        mirrors them.
+      activation: Activation between layers.
+      likelihood: Distribution of the data given z. Bernoulli needs values in [0, 1], best 0 or 1.
+      scale: Standard deviation of a Gaussian likelihood: fixed, one learned for all dimensions, one per dimension, or
+        the maximum-likelihood one of each batch.
+      fixed_scale: Standard deviation of a Gaussian likelihood where it is fixed, in units of the scaled data.
+      alpha: Weight α of the mutual information, at most 1; at 0 with a weight λ of 1 the loss is the negative ELBO.
+      mmd_weight: Weight λ; the squared MMD lies between 0 and 2 and needs a large one beside nats of an image.
+      importance_samples: Draws for the estimate of log p(x) in evaluation; 0 leaves it out.
+
+    Returns:
+      A model with one player, ``"vae"``.
+
+    Raises:
+      ValueError: for numbers out of range, or an image network on data that are not images.
+    """
+    if alpha > 1 or alpha + mmd_weight < 1:
+        raise ValueError(
+            f"alpha must be at most 1 and alpha + mmd_weight at least 1, so that no divergence is rewarded, "
+            f"got {alpha} and {mmd_weight}"
+        )
+    kl_weight, weight, latent = 1 - alpha, alpha + mmd_weight - 1, gaussian_latent(latents)
+
+    def penalty(kl: Array, z: Array, batch: Batch, key: Array, updates: Array, train: bool):
+        keys = example_keys(jax.random.fold_in(key, 1), batch["position"])
+        prior = jax.vmap(lambda key: jax.random.normal(key, (latents,)))(keys)
+        q, p = (_gather(a) for a in (z[0], prior))
+        mmd = maximum_mean_discrepancy(q, p, kernel="imq", unbiased=len(q) > 1)
+        return kl_weight * kl.sum(axis=-1) + weight * mmd, {"mmd": mmd}
+
+    base = variational(
+        "vae",
+        shape=shape,
+        latent=latent,
+        encoder=vector_encoder(network, hidden, shape, outputs=latent.outputs, activation=activation),
+        decoder=vector_decoder(network, hidden, shape, activation=activation),
+        observed=make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale),
+        penalty=penalty,
+        kl_weight=kl_weight,
+        importance_samples=importance_samples,
+    )
+    assert base.posterior is not None
+    assert base.summarize is not None
+    posterior_of, summarize_of = base.posterior, base.summarize
+
+    def evaluate(params: Any, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:
+        """As for any VAE, and the features whose means tell the MMD over the whole split."""
+        q = posterior_of(params, statistics, batch["x"])
+        z = latent.draw(example_keys(key, batch["position"]), q, latent.standard, 1).z[0]
+        return base.evaluate(params, statistics, batch, key) | {"features": features(z, latents)}
+
+    def summarize(means: dict[str, Any]) -> dict[str, Any]:
+        means = dict(means)
+        gap = means.pop("features") - _prior_features(latents)
+        mmd = float(np.sum(np.square(gap)))
+        figures = summarize_of(means)
+        return {**figures, "mmd": mmd, "loss": figures["loss"] + weight * mmd}
+
+    return base._replace(evaluate=evaluate, summarize=summarize)
+
+
+def _bandwidth(latents: int) -> float:
+    """C of the kernel C / (C + ‖z − z'‖²): the mean squared distance of two draws from the prior."""
+    return 2.0 * latents  # the default of `maximum_mean_discrepancy`
+
+
+def _gather(a: Array) -> Array:
+    """The batch of all devices: the divergence is that of the whole, and every device takes the same value."""
+    axis = device_axis()
+    return a if axis is None else jax.lax.all_gather(a, axis, tiled=True)
+
+
+def _frequencies(latents: int) -> np.ndarray:
+    """The kernel C / (C + d²) is ∫ exp(−s d²/C) e^(−s) ds: frequencies N(0, 2s/C) with s ~ Exp(1)."""
+    rng = np.random.default_rng(0)
+    spread = np.sqrt(2 * rng.exponential(size=(1, _NUM_FEATURES)) / _bandwidth(latents))
+    return rng.normal(size=(latents, _NUM_FEATURES)) * spread
+
+
+def features(z: Array, latents: int) -> Float[Array, "batch features"]:
+    """Random Fourier features φ(z) with φ(z)·φ(z') ≈ k(z, z'), so that MMD² is ‖mean φ(z) − E φ(prior)‖².
+
+    Over N examples the square of the mean adds about 1/N: it vanishes with the split's size, not with the divergence.
+    """
+    angle = z @ jnp.asarray(_frequencies(latents), z.dtype)
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1) / np.sqrt(_NUM_FEATURES)
+
+
+def _prior_features(latents: int) -> PyTree:
+    """E cos(ω·z) = exp(−‖ω‖²/2) and E sin(ω·z) = 0 under N(0, I)."""
+    expected = np.exp(-0.5 * np.square(_frequencies(latents)).sum(axis=0))
+    return np.concatenate([expected, np.zeros(_NUM_FEATURES)]) / np.sqrt(_NUM_FEATURES)
