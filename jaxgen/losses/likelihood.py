@@ -169,6 +169,11 @@ def continuous_bernoulli_nll(
     return sum_per_example(terms, observed)
 
 
+def _wide(integers: Array) -> Array:
+    """At least 32 bits: 256 wraps to 0 in uint8, so that no pixel would lie below the number of levels."""
+    return integers.astype(jnp.int32) if integers.dtype.itemsize < 4 else integers
+
+
 def categorical_nll(
     logits: Num[ArrayLike, "batch *dims"],
     labels: Num[ArrayLike, "..."],
@@ -204,6 +209,7 @@ def categorical_nll(
     logits, labels = as_predictions("logits", logits), jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels must be integers, got {labels.dtype}; use jnp.argmax on one-hot labels")
+    labels = _wide(labels)
     if logits.ndim < 2 or labels.shape != logits.shape[:-1]:
         raise ValueError(
             f"labels must have the shape of logits without the last axis (the classes), got logits "
@@ -215,9 +221,8 @@ def categorical_nll(
     observed = as_observed(mask, labels.shape)
     if observed is not None:
         (logits,) = hide(observed[..., None], logits)
-    (labels,) = hide(observed, labels)
     valid = (labels >= 0) & (labels < num_classes)
-    index = jnp.clip(labels, 0, num_classes - 1).astype(jnp.int32)[..., None]
+    index = jnp.clip(labels, 0, num_classes - 1)[..., None]
     chosen = jnp.take_along_axis(logits, index, axis=-1, mode="promise_in_bounds")[..., 0]
     terms = jax.nn.logsumexp(logits, axis=-1) - chosen
     return sum_per_example(jnp.where(valid, terms, jnp.nan), observed)
@@ -271,8 +276,9 @@ def discretized_logistic_nll(
     if not jnp.issubdtype(levels.dtype, jnp.integer):
         raise TypeError(f"targets must be integer levels from 0 to {num_levels - 1}, got {levels.dtype}")
     require_same_shape("mean", mean, "targets", levels)
+    levels = _wide(levels)
     observed = as_observed(mask, mean.shape)
-    mean, log_scale, levels = hide(observed, mean, log_scale, levels)
+    mean, log_scale = hide(observed, mean, log_scale)
     half_bin = 1 / (num_levels - 1)
     inverse_scale = jnp.exp(-log_scale)
     centred = 2 * half_bin * levels.astype(mean.dtype) - 1 - mean

@@ -33,6 +33,17 @@ def test_gaussian_is_the_density_of_scipy(x64, scale_shape):
     np.testing.assert_allclose(gaussian_nll(mean, targets, scale=scale), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("wide", ["mean", "targets", "scale"])
+def test_one_argument_in_float64_makes_the_result_so(x64, wide):
+    x, dtypes = RNG.normal(size=(2, 3)), dict.fromkeys(("mean", "targets", "scale"), np.float32) | {wide: np.float64}
+    mean, targets, scale = (values.astype(t) for values, t in zip((x, x + 1, np.abs(x) + 1), dtypes.values()))
+    nll = gaussian_nll(mean, targets, scale=scale)
+    assert nll.dtype == jnp.float64
+    np.testing.assert_allclose(nll, -scipy.stats.norm.logpdf(targets, mean, scale).sum(axis=1), rtol=1e-6)
+    # A Python number has no precision of its own.
+    assert gaussian_nll(x.astype(np.float32), x.astype(np.float32), scale=2.0).dtype == jnp.float32
+
+
 def test_gaussian_counts_every_dimension_in_the_log_scale(x64):
     nll = gaussian_nll(np.zeros((1, 10)), np.zeros((1, 10)), scale=np.e)
     np.testing.assert_allclose(nll, 10 * (1 + 0.5 * np.log(2 * np.pi)), rtol=1e-12)
@@ -48,6 +59,9 @@ def test_optimal_scale_minimizes_the_likelihood(x64):
 
     best = np.exp(scipy.optimize.minimize_scalar(total, bracket=(-2, 1), options={"xtol": 1e-10}).x)
     np.testing.assert_allclose(optimal_gaussian_scale(mean, targets, mask=mask), best, rtol=1e-7)
+    # A mask of whole examples counts all their entries.
+    shown = optimal_gaussian_scale(mean, targets, mask=np.array([1, 0, 0, 1]).reshape(4, 1, 1))
+    np.testing.assert_allclose(shown, np.sqrt(((targets - mean)[[0, 3]] ** 2).mean()), rtol=1e-12)
 
 
 def test_likelihood_at_the_optimal_scale_has_its_closed_form(x64):
@@ -64,8 +78,11 @@ def test_optimal_scale_stops_at_its_floor_with_a_finite_gradient():
     value, gradient = jax.value_and_grad(lambda m: optimal_gaussian_scale(m, x, floor=0.01))(x)
     np.testing.assert_allclose(value, 0.01, rtol=1e-6)
     np.testing.assert_array_equal(gradient, 0)
-    nothing = optimal_gaussian_scale(x, x * np.nan, mask=np.zeros((2, 3)), floor=0.5)
+    nothing, gradient = jax.value_and_grad(
+        lambda m: optimal_gaussian_scale(m, x * np.nan, mask=np.zeros((2, 3)), floor=0.5)
+    )(x)
     np.testing.assert_allclose(nothing, 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(gradient, 0)
 
 
 def test_optimal_scale_on_four_devices_is_that_of_the_whole_batch():
@@ -121,6 +138,15 @@ def test_continuous_bernoulli_is_accurate_in_float32_around_zero():
     np.testing.assert_allclose(gradient(logits.astype(np.float32)), mean - targets, atol=3e-6)
 
 
+def test_continuous_bernoulli_is_finite_at_logits_of_any_size():
+    # η = ±1e20: the density at the better end is η itself, and at the other end e^−η of it.
+    logits = jnp.array([[1e20], [-1e20], [1e20], [-1e20]])
+    targets = jnp.array([[1.0], [0.0], [0.0], [1.0]])
+    value, gradient = jax.vjp(lambda e: continuous_bernoulli_nll(e, targets), logits)
+    np.testing.assert_allclose(value, [-np.log(1e20), -np.log(1e20), 1e20, 1e20], rtol=1e-6)
+    np.testing.assert_allclose(gradient(jnp.ones(4))[0][:, 0], [0, 0, 1, -1], atol=1e-6)
+
+
 def test_categorical_is_the_mass_of_scipy(x64):
     logits, labels = RNG.normal(size=(4, 3, 5)) * 3, RNG.integers(0, 5, (4, 3))
     log_probs = scipy.special.log_softmax(logits, axis=-1)
@@ -162,6 +188,15 @@ def test_discretized_logistic_marks_levels_out_of_range():
     zeros = jnp.zeros((3, 1))
     nll = discretized_logistic_nll(zeros, zeros, np.array([[-1], [4], [3]]), num_levels=4)
     np.testing.assert_array_equal(np.isnan(nll), [True, True, False])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint32])
+def test_integers_of_any_width_hold_every_level_and_class(dtype):
+    # 256 is 0 in uint8, in which images come.
+    levels = np.arange(256)[:, None].astype(dtype)
+    zeros = jnp.zeros(levels.shape)
+    np.testing.assert_allclose(np.exp(-discretized_logistic_nll(zeros, zeros, levels)).sum(), 1, rtol=1e-5)
+    np.testing.assert_allclose(categorical_nll(jnp.zeros((256, 300)), levels[:, 0]), np.log(300), rtol=1e-6)
 
 
 def test_bits_per_dim_adds_eight_bits_for_dequantized_and_seven_for_centred_data(x64):
