@@ -333,8 +333,8 @@ def gradient_penalty(
     points = share * real_values + (1 - share) * fake_values
     squares = _squared_slope(critic, points.astype(jnp.result_type(real, fake)))
     # The norm has no derivative at a flat critic; zero stands in for it, not NaN.
-    steep = squares > 0
-    norms = jnp.where(steep, jnp.sqrt(jnp.where(steep, squares, 1)), 0)
+    flat = squares == 0
+    norms = jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, squares)))
     return jnp.square(norms - target)
 
 

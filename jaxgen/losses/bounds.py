@@ -143,4 +143,5 @@ def free_bits(
     mean_kl = jnp.mean(lax.stop_gradient(kl), axis=0)
     if axis_name is not None:
         mean_kl = lax.pmean(mean_kl, axis_name)
-    return sum_per_example(jnp.where(mean_kl > floor, kl, floor))
+    # Not mean_kl > floor: a KL that is NaN must show.
+    return sum_per_example(jnp.where(mean_kl <= floor, floor, kl))

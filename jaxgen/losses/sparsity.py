@@ -16,8 +16,8 @@ def _group_norms(weights: Array, axis: int | Sequence[int]) -> Array:
     if not axes or any(not -weights.ndim <= a < weights.ndim for a in axes):
         raise ValueError(f"axis {axis} must name axes of weights, whose shape is {weights.shape}")
     squares = jnp.sum(jnp.square(weights), axis=axes, keepdims=True)
-    nonzero = squares > 0
-    return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, squares, 1)), 0)
+    zero = squares == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))
 
 
 def group_lasso(weights: Num[ArrayLike, "..."], *, axis: int | Sequence[int]) -> Float[Array, ""]:
@@ -90,6 +90,6 @@ def prox_group_lasso(
     norms = _group_norms(values, axis)
     threshold = jnp.asarray(threshold, values.dtype)
     require_broadcastable("threshold", threshold, "the group norms", norms.shape)
-    alive = norms > threshold
-    shrinkage = jnp.where(alive, 1 - threshold / jnp.where(alive, norms, 1), 0)
+    dead = norms <= threshold
+    shrinkage = jnp.where(dead, 0, 1 - threshold / jnp.where(dead, 1, norms))
     return (shrinkage * values).astype(jnp.asarray(weights).dtype)

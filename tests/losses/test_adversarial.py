@@ -107,6 +107,19 @@ def test_gradient_penalty_mixes_whole_examples(x64):
     np.testing.assert_allclose(penalty, 9, rtol=1e-12)
 
 
+def test_critics_are_given_the_type_of_their_examples():
+    seen = []
+
+    def critic(x):
+        seen.append(x.dtype)
+        return x.sum(axis=1)
+
+    half = jnp.ones((2, 3), jnp.bfloat16)
+    slope = gradient_penalty(critic, half, half, jax.random.key(0), target=0.0)
+    assert seen == [jnp.bfloat16]
+    assert slope.dtype == r1_penalty(critic, half).dtype == jnp.float32
+
+
 def test_penalties_are_differentiable_in_the_critic(x64):
     real, fake = RNG.normal(size=(2, 3, 4))
     weights = RNG.normal(size=(4, 5))
@@ -136,6 +149,12 @@ def test_a_flat_critic_has_a_finite_gradient():
     )(jnp.zeros(3))
     np.testing.assert_array_equal(value, 2)
     np.testing.assert_array_equal(gradient, 0)
+
+
+def test_a_slope_that_is_nan_is_not_flat():
+    x = jnp.ones((2, 3))
+    penalty = gradient_penalty(lambda x: jnp.array([jnp.nan, 1.0]) * x.sum(axis=1), x, x, jax.random.key(0))
+    np.testing.assert_array_equal(np.isnan(penalty), [True, False])
 
 
 def test_a_critic_that_forgets_the_batch_is_refused():

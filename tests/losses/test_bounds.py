@@ -105,6 +105,12 @@ def test_free_bits_per_example_floor_each_entry(x64):
 
 
 @pytest.mark.parametrize("per_example", [False, True])
+def test_a_divergence_that_is_nan_shows_through_the_floor(per_example):
+    kl = jnp.array([[0.1, 1.0], [jnp.nan, 1.0]])
+    assert np.isnan(free_bits(kl, floor=0.5, per_example=per_example).mean())
+
+
+@pytest.mark.parametrize("per_example", [False, True])
 def test_no_free_bits_is_the_plain_divergence(x64, per_example):
     kl = RNG.exponential(size=(6, 5))
     np.testing.assert_allclose(free_bits(kl, floor=0.0, per_example=per_example), kl.sum(axis=1), rtol=1e-12)

@@ -30,7 +30,7 @@ GAUSSIAN = ((-1e4, 1e4), LOGVAR)
 
 
 def _smooth_critic(x):
-    return jnp.tanh(x / 100).sum(axis=1)
+    return jnp.sqrt(1 + jnp.square(x)).sum(axis=1)
 
 
 CASES = {
@@ -154,8 +154,9 @@ def test_examples_are_independent_and_in_order(x64, name):
     np.testing.assert_allclose(one_by_one, whole, rtol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", CASES)
-def test_float32_is_finite_at_extreme_inputs(name):
+def test_value_and_gradient_are_finite_at_extreme_inputs(name, dtype):
     case = CASES[name]
     ranges = case.extremes * (len(case.floats) if len(case.extremes) == 1 else 1)
     if "learned scale" in name:
@@ -166,13 +167,13 @@ def test_float32_is_finite_at_extreme_inputs(name):
     for corner in range(2 ** len(case.floats)):
         floats = []
         for position, (shape, ends) in enumerate(zip(case.floats, ranges)):
-            values = np.full(shape, ends[corner >> position & 1], np.float32)
+            values = np.full(shape, ends[corner >> position & 1], dtype)
             # One ordinary and one zero entry, so that the ends also meet the middle.
             values.flat[0], values.flat[-1] = 0, 1
             floats.append(values)
         value, gradients = total(*floats)
         assert np.isfinite(value), (corner, value)
-        assert all(np.all(np.isfinite(g)) for g in gradients), corner
+        assert all(np.all(np.isfinite(g.astype(jnp.float32))) for g in gradients), corner
 
 
 TWO_ARRAYS = {
@@ -201,16 +202,63 @@ def test_two_shapes_that_differ_are_both_named_while_tracing(name):
             jax.eval_shape(getattr(L, name), jnp.zeros(4), jnp.zeros(size))
 
 
-@pytest.mark.parametrize("name", TWO_ARRAYS)
-def test_integer_predictions_are_refused(name):
-    with pytest.raises(TypeError, match=f"{TWO_ARRAYS[name][0]} must be floating point, got int32"):
-        getattr(L, name)(np.zeros(4, np.int32), np.zeros(4))
+# Targets may be integers; the lambda of the scale's case takes its exponential first.
+INTEGERS_ALLOWED = {
+    ("gaussian_nll", 1),
+    ("bernoulli_nll", 1),
+    ("continuous_bernoulli_nll", 1),
+    ("optimal_gaussian_scale", 1),
+    ("kl_isotropic_gaussian", 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "position"),
+    [
+        (name, position)
+        for name in CASES
+        if "," not in name
+        for position in range(len(CASES[name].floats))
+        if (name, position) not in INTEGERS_ALLOWED
+    ],
+)
+def test_integers_are_refused_while_tracing(name, position):
+    case = CASES[name]
+    floats, integers = arguments(case, np.float32)
+    floats[position] = np.zeros(case.floats[position], np.int32)
+    with pytest.raises(TypeError, match=r"must be floating point, got int32 of shape \("):
+        jax.eval_shape(case.function, *floats, *integers)
+
+
+BATCHED = [
+    *TWO_ARRAYS,
+    "free_bits",
+    "kl_categorical_uniform",
+    "minimax_generator_loss",
+    "non_saturating_generator_loss",
+    "hinge_generator_loss",
+    "least_squares_generator_loss",
+    "wasserstein_generator_loss",
+]
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_a_scalar_lacks_its_batch_axis(name, monkeypatch):
+    # As users call it: the shapes of signatures are checked in tests alone.
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    keywords = {"floor": 0.5} if name == "free_bits" else {}
+    with pytest.raises(ValueError, match="must have a leading batch axis, got a scalar; add it with"):
+        getattr(L, name)(*[np.float32(1)] * (2 if name in TWO_ARRAYS else 1), **keywords)
 
 
 REFUSED = {
     "mask of another rank": (
         lambda: L.gaussian_nll(Z34, Z34, mask=np.ones(4)),
         r"mask .*\(4,\) and \(3, 4\)",
+    ),
+    "mask that would fit the wrong axis": (
+        lambda: L.gaussian_nll(Z34[:, :3], Z34[:, :3], mask=np.ones(3)),
+        r"mask .*\(3,\) and \(3, 3\)",
     ),
     "mask of another size": (lambda: L.bernoulli_nll(Z34, Z34, mask=np.ones((3, 2))), r"mask .*\(3, 2\) and"),
     "negative scale": (lambda: L.gaussian_nll(Z34, Z34, scale=-0.5), "scale must be positive, got -0.5"),
@@ -296,6 +344,8 @@ def test_bad_input_is_refused_with_its_value(name):
 
 
 def test_targets_of_the_wrong_kind_are_refused():
+    with pytest.raises(TypeError, match="targets must be real, got complex64"):
+        L.gaussian_nll(Z34, Z34 + 1j * Z34)
     with pytest.raises(TypeError, match="labels must be integers, got float32"):
         L.categorical_nll(Z34, Z34[:, 0])
     with pytest.raises(TypeError, match="targets must be integer levels from 0 to 255, got float32"):

@@ -64,6 +64,12 @@ def test_gradients_at_a_zero_group_are_zero_and_not_nan():
     assert np.all(np.isfinite(gradient))
 
 
+def test_weights_that_are_nan_are_no_zero_group():
+    weights = jnp.array([[jnp.nan, 0.0], [3.0, 4.0]])
+    assert np.isnan(group_lasso(weights, axis=1))
+    np.testing.assert_array_equal(np.isnan(prox_group_lasso(weights, 0.1, axis=1)), [[True, True], [False, False]])
+
+
 def test_no_threshold_changes_nothing():
     weights = jnp.array([[0.0, 0.0], [3.0, 4.0]])
     np.testing.assert_array_equal(prox_group_lasso(weights, 0.0, axis=1), weights)
