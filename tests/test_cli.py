@@ -106,7 +106,7 @@ def test_a_value_out_of_range_leaves_the_folder_to_the_corrected_command(capsys,
     ("x", "message"),
     [
         (np.arange(40, dtype=np.float32).reshape(10, 4) * 6.5, r"run from 0 to 253.5, outside \[0, 1\]"),
-        (np.full((10, 4), np.nan, np.float32), "are NaN"),
+        (np.full((10, 4), np.nan, np.float32), "are missing"),
         (np.full((10, 4), np.inf, np.float32), "infinite"),
         (np.zeros((0, 4), np.float32), "0 examples"),
         (np.zeros((10, 0), np.float32), "empty"),

@@ -23,7 +23,7 @@ def check_values(dataset: Dataset, domain: str, *, binarized: bool = False, allo
         domain: "real" for any finite value, "unit" for [0, 1], "binary" for [0, 1] with a warning where a
             value is neither 0 nor 1.
         binarized: True if values in [0, 1] are binarized before they are used; silences that warning.
-        allow_missing: True if NaN marks a value that was not observed.
+        allow_missing: True if the model takes examples of which a part was not observed.
 
     Raises:
         UserError: for an empty split, shapes that differ, values that are not numbers, not finite, or outside
@@ -45,7 +45,9 @@ def check_values(dataset: Dataset, domain: str, *, binarized: bool = False, allo
     check_arrays(dataset)
     count_grey = domain == "binary" and not binarized
     seen = [_survey(split["x"], dataset.scale, count_grey=count_grey) for split in (dataset.train, dataset.test)]
-    for split_name, survey in zip(("train", "test"), seen):
+    for split_name, split, survey in zip(("train", "test"), (dataset.train, dataset.test), seen):
+        if "mask" in split:
+            survey = survey._replace(num_missing=survey.num_values - np.count_nonzero(split["mask"]))
         _check_finite(dataset.name, split_name, survey, allow_missing)
     if domain == "real":
         return
@@ -80,11 +82,27 @@ def check_arrays(dataset: Dataset) -> None:
                 f"{dataset.name}: an example of the {name} split has shape {x.shape[1:]}, "
                 f"but {dataset.shape} was expected: give both splits one shape."
             )
+        if "mask" in split and split["mask"].shape != x.shape:
+            raise UserError(
+                f"{dataset.name}: the mask of the {name} split has shape {split['mask'].shape}, its examples "
+                f"{x.shape}: give one entry for each value."
+            )
+        if "condition" in split and len(split["condition"]) != len(x):
+            raise UserError(
+                f"{dataset.name}: the {name} split has {len(x)} examples but {len(split['condition'])} conditions: "
+                "give one for each."
+            )
         if "label" in split and split["label"].shape != (len(x),):
             raise UserError(
                 f"{dataset.name}: the {name} split has {len(x)} examples but labels of shape "
                 f"{split['label'].shape}: give one integer for each example."
             )
+    width = math.prod(dataset.shape)
+    if dataset.columns is not None and sum(dataset.columns) != width:
+        raise UserError(
+            f"{dataset.name}: its columns are {sum(dataset.columns)} wide together, an example has {width} values: "
+            "give the width of each column."
+        )
 
 
 class _Survey(NamedTuple):
@@ -120,11 +138,11 @@ def _check_finite(name: str, split_name: str, survey: _Survey, allow_missing: bo
         )
     if survey.num_missing and not allow_missing:
         raise UserError(
-            f"{name}: {survey.num_missing} of {survey.num_values} values of the {split_name} split are NaN: "
-            "fill them in or remove those examples."
+            f"{name}: {survey.num_missing} of {survey.num_values} values of the {split_name} split are missing (NaN, "
+            "or hidden by a mask): fill them in, remove those examples, or take a model that allows it."
         )
     if survey.num_missing == survey.num_values:
-        raise UserError(f"{name}: every value of the {split_name} split is NaN: give at least one that is observed.")
+        raise UserError(f"{name}: every value of the {split_name} split is missing: give some that are observed.")
 
 
 def _remedy(low: float, high: float) -> str:

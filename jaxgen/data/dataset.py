@@ -33,13 +33,16 @@ class Dataset(NamedTuple):
 
     Attributes:
         name: what `load` was asked for.
-        train: "x", uint8 or float32 [examples, *shape], and where there are labels "label", int32 [examples].
+        train: "x", uint8 or float32 [examples, *shape]; where there are any, "label", int32 [examples], "condition",
+            float32 [examples, width], and "mask", bool of the shape of "x", True where a value was observed.
         test: the same for the held-out split.
         shape: of one example; an image is [height, width, channels].
         scale: network units are x / scale (255 for 8-bit images, 16 for the digits, 1 for floats).
         num_classes: number of labels, None without labels.
         fingerprint: short hexadecimal digest of both splits' content.
         modes: of a synthetic density, None for anything else.
+        columns: of a table of mixed types, the width of each column in "x": 1 for a number, more for the one-hot
+            vector of a category; None for anything else.
     """
 
     name: str
@@ -50,6 +53,12 @@ class Dataset(NamedTuple):
     num_classes: int | None
     fingerprint: str
     modes: Modes | None = None
+    columns: tuple[int, ...] | None = None
+
+    @property
+    def condition_size(self) -> int | None:
+        """Width of the condition vectors, None where there are none."""
+        return self.train["condition"].shape[1] if "condition" in self.train else None
 
 
 def array_fingerprint(array: np.ndarray) -> str:
@@ -111,6 +120,7 @@ def make_dataset(
     *,
     scale: float,
     modes: Modes | None = None,
+    columns: tuple[int, ...] | None = None,
 ) -> Dataset:
     """Fill in what follows from the arrays: the example's shape, the number of classes, the fingerprint."""
     num_classes = None
@@ -119,7 +129,7 @@ def make_dataset(
         num_classes = 1 + max((int(label.max()) for label in labels), default=-1)
     parts = [f"{key}:{array_fingerprint(split[key])}" for split in (train, test) for key in sorted(split)]
     fingerprint = blake2b(" ".join(parts).encode(), digest_size=8).hexdigest()
-    return Dataset(name, train, test, train["x"].shape[1:], float(scale), num_classes, fingerprint, modes)
+    return Dataset(name, train, test, train["x"].shape[1:], float(scale), num_classes, fingerprint, modes, columns)
 
 
 def example_dtype(name: str, x: np.ndarray) -> type[np.generic]:

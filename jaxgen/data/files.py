@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from jaxgen.data.checks import check_arrays
-from jaxgen.data.dataset import Dataset, default_scale, example_dtype, hold_out, make_dataset
+from jaxgen.data.dataset import Dataset, default_scale, example_dtype, hold_out, make_dataset, row_chunks
 from jaxgen.errors import UserError
 
 SUFFIXES = (".npz", ".npy", ".csv")
@@ -19,6 +19,10 @@ _TRAIN_KEYS = ("x_train", "train", "x")
 _TEST_KEYS = ("x_test", "test")
 _TRAIN_LABEL_KEYS = ("y_train", "label_train", "labels_train", "y", "label", "labels")
 _TEST_LABEL_KEYS = ("y_test", "label_test", "labels_test")
+_MASK_KEYS = ("mask_train", "mask")
+_TEST_MASK_KEYS = ("mask_test",)
+_CONDITION_KEYS = ("condition_train", "condition")
+_TEST_CONDITION_KEYS = ("condition_test",)
 _LABEL_COLUMNS = ("label", "labels", "class")
 # What NumPy raises for damaged files: its header is parsed as Python source.
 _UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, TokenError, OverflowError, MemoryError, BadZipFile)
@@ -42,8 +46,9 @@ def load_file(name: str) -> Dataset:
         raise UserError(
             f"{name} could not be read ({error}): give arrays of numbers of one shape, saved without pickle."
         ) from error
-    train, test = _splits(name, arrays)
-    dataset = make_dataset(name, train, test, scale=default_scale(train["x"]))
+    columns = _columns(name, arrays.pop("columns", None))
+    train, test = _with_masks(*_splits(name, arrays))
+    dataset = make_dataset(name, train, test, scale=default_scale(train["x"]), columns=columns)
     check_arrays(dataset)
     return dataset
 
@@ -52,7 +57,7 @@ def _read_numpy(path: Path) -> dict[str, np.ndarray]:
     if path.suffix.lower() == ".npy":
         return {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        wanted = {*_TRAIN_KEYS, *_TEST_KEYS, *_TRAIN_LABEL_KEYS, *_TEST_LABEL_KEYS}
+        wanted = {key for train, test, _ in _FIELDS.values() for key in (*train, *test)} | {"columns"}
         only = len(archive.files) == 1
         arrays = {"x" if only else key.lower(): archive[key] for key in archive.files if only or key.lower() in wanted}
         if not any(key in arrays for key in _TRAIN_KEYS):
@@ -62,18 +67,59 @@ def _read_numpy(path: Path) -> dict[str, np.ndarray]:
 
 def _splits(name: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     splits = []
-    for keys, label_keys in ((_TRAIN_KEYS, _TRAIN_LABEL_KEYS), (_TEST_KEYS, _TEST_LABEL_KEYS)):
+    for part in range(2):
         split = {}
-        for field, candidates, convert in (("x", keys, _examples), ("label", label_keys, _labels)):
-            for key in [key for key in candidates if key in arrays][:1]:
+        for field, (*candidates, convert) in _FIELDS.items():
+            for key in [key for key in candidates[part] if key in arrays][:1]:
                 split[field] = convert(name, arrays[key])
         splits.append(split)
     train, test = splits
     if "x" not in test:
         return hold_out(name, train)
-    if ("label" in train) != ("label" in test):
-        raise UserError(f"{name} has labels for one split only: give labels for both, or for neither.")
+    for field, what in (("label", "labels"), ("condition", "conditions")):
+        if (field in train) != (field in test):
+            raise UserError(f"{name} has {what} for one split only: give {what} for both, or for neither.")
     return train, test
+
+
+def _with_masks(*splits: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], ...]:
+    """Where anything is missing, every split says what was observed: not NaN, and not hidden by a mask of its own."""
+    if not any("mask" in split or _has_nan(split["x"]) for split in splits):
+        return splits
+    observed = [~np.isnan(s["x"]) if s["x"].dtype.kind == "f" else np.ones(s["x"].shape, bool) for s in splits]
+    # A mask of another shape is left for `check_arrays` to name.
+    masks = [
+        seen & mask if (mask := split.get("mask", seen)).shape == seen.shape else mask
+        for seen, split in zip(observed, splits)
+    ]
+    return tuple({**split, "mask": mask} for split, mask in zip(splits, masks))
+
+
+def _has_nan(x: np.ndarray) -> bool:
+    return x.dtype.kind == "f" and any(np.isnan(chunk).any() for chunk in row_chunks(x))
+
+
+def _masks(name: str, mask: np.ndarray) -> np.ndarray:
+    if mask.dtype.kind not in "bui" or (mask.size and not 0 <= mask.min() <= mask.max() <= 1):
+        raise UserError(f"{name}: the mask is {mask.dtype}: give booleans, True where a value was observed.")
+    return mask.astype(bool)[..., None] if mask.ndim in (1, 3) else mask.astype(bool)
+
+
+def _conditions(name: str, condition: np.ndarray) -> np.ndarray:
+    if condition.ndim != 2 or condition.dtype.kind not in "buif" or not np.isfinite(condition).all():
+        raise UserError(
+            f"{name}: the conditions are {condition.dtype} of shape {condition.shape}: "
+            "give finite numbers [examples, width]."
+        )
+    return condition.astype(np.float32)
+
+
+def _columns(name: str, columns: np.ndarray | None) -> tuple[int, ...] | None:
+    if columns is None:
+        return None
+    if columns.ndim != 1 or columns.dtype.kind not in "ui" or not (columns >= 1).all():
+        raise UserError(f"{name}: columns must be widths of at least 1, got {columns.tolist()}.")
+    return tuple(int(width) for width in columns)
 
 
 def _examples(name: str, x: np.ndarray) -> np.ndarray:
@@ -99,6 +145,15 @@ def _labels(name: str, labels: np.ndarray) -> np.ndarray:
     if len(labels) and not 0 <= labels.min() <= labels.max() < 2**31 - 1:
         raise UserError(f"{name}: labels run from {labels.min()} to {labels.max()}: number the classes from 0.")
     return labels.astype(np.int32)
+
+
+#: Where each array of a split may be found: keys of the train split, of the test split, and what becomes of it.
+_FIELDS = {
+    "x": (_TRAIN_KEYS, _TEST_KEYS, _examples),
+    "label": (_TRAIN_LABEL_KEYS, _TEST_LABEL_KEYS, _labels),
+    "mask": (_MASK_KEYS, _TEST_MASK_KEYS, _masks),
+    "condition": (_CONDITION_KEYS, _TEST_CONDITION_KEYS, _conditions),
+}
 
 
 def _read_csv(name: str, path: Path) -> dict[str, np.ndarray]:

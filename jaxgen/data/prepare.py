@@ -19,6 +19,8 @@ def make_prepare(*, scale: float, binarize: Binarize = "none", dequantize: bool 
     - ``binarize="threshold"``: x / scale > ½;
     - otherwise x / scale.
 
+    Where the batch has a ``mask``, what was not observed becomes 0, since NaN · 0 is NaN.
+
     Args:
       scale: the raw value that becomes 1.
       binarize: how grey values become bits.
@@ -46,6 +48,8 @@ def make_prepare(*, scale: float, binarize: Binarize = "none", dequantize: bool 
             x = (uniform < x).astype(jnp.float32)
         elif binarize == "threshold":
             x = (x > 0.5).astype(jnp.float32)
+        if "mask" in raw:
+            x = jnp.where(raw["mask"], x, 0)
         return {**raw, "x": x}
 
     return prepare

@@ -78,7 +78,7 @@ def test_grey_values_of_a_bernoulli_are_warned_of_once_unless_binarized():
 @pytest.mark.parametrize("domain", ["real", "unit", "binary"])
 @pytest.mark.parametrize(
     ("bad", "message"),
-    [(np.nan, "1 of 2 values of the test split are NaN"), (-np.inf, "1 of 2 .* are infinite")],
+    [(np.nan, "1 of 2 values of the test split are missing"), (-np.inf, "1 of 2 .* are infinite")],
 )
 def test_values_that_are_not_finite(domain, bad, message):
     with pytest.raises(UserError, match=message):
@@ -89,7 +89,7 @@ def test_missing_values_where_they_are_allowed():
     check_values(dataset([[0.0, np.nan, 1.0]]), "binary", allow_missing=True)
     with pytest.raises(UserError, match="from 0 to 2, outside"):
         check_values(dataset([[0.0, np.nan, 2.0]]), "unit", allow_missing=True)
-    with pytest.raises(UserError, match="every value of the train split is NaN"):
+    with pytest.raises(UserError, match="every value of the train split is missing"):
         check_values(dataset([[np.nan]], [[1.0]]), "real", allow_missing=True)
     with pytest.raises(UserError, match="infinite"):
         check_values(dataset([[np.nan, np.inf]]), "real", allow_missing=True)

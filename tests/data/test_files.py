@@ -157,7 +157,7 @@ def test_csv_lines_that_begin_with_a_hash_are_no_comments(write):
 def test_csv_missing_values_are_nan_and_caught_by_the_check(write):
     made = load(write("x.csv", "a,b\n1,\n\nNA,4\n5,6\n"))
     np.testing.assert_array_equal(made.train["x"], [[1, np.nan], [np.nan, 4]])
-    with pytest.raises(UserError, match="2 of 4 values of the train split are NaN"):
+    with pytest.raises(UserError, match="2 of 4 values of the train split are missing"):
         check_values(made, "real")
     check_values(made, "real", allow_missing=True)
 
@@ -235,3 +235,53 @@ def test_numbers_too_large_for_float32_are_named_by_the_check(write):
     made = load(write("x.npy", np.array([[1e300], [1.0], [2.0]])))
     with pytest.raises(UserError, match="infinite"):
         check_values(made, "real")
+
+
+def test_what_is_missing_becomes_a_mask_and_a_mask_of_one_s_own_is_joined_to_it(write):
+    x = np.arange(20 * 3, dtype=np.float32).reshape(20, 3)
+    x[0, 1] = np.nan
+    mask = np.ones((20, 3), bool)
+    mask[1, 2] = mask[19, 0] = False
+    alone, joined = load(write("a.npz", {"x": x})), load(write("b.npz", {"x": x, "mask": mask}))
+    expected = ~np.isnan(x)
+    np.testing.assert_array_equal(alone.train["mask"], expected[:18])
+    np.testing.assert_array_equal(alone.test["mask"], expected[18:])
+    np.testing.assert_array_equal(joined.train["mask"], (expected & mask)[:18])
+    np.testing.assert_array_equal(joined.test["mask"], (expected & mask)[18:])
+    assert "mask" not in load(write("c.npz", {"x": np.nan_to_num(x)})).train
+
+
+def test_images_of_bytes_take_a_mask_without_an_axis_of_channels(write):
+    mask = np.arange(10 * 4 * 4).reshape(10, 4, 4) % 3 > 0
+    made = load(write("x.npz", {"x": np.ones((10, 4, 4), np.uint8), "mask": mask}))
+    np.testing.assert_array_equal(made.train["mask"], mask[:9, ..., None])
+    with pytest.raises(UserError, match=r"1\d of 144 values of the train split are missing|of 144 .* are missing"):
+        check_values(made, "unit")
+    check_values(made, "unit", allow_missing=True)
+
+
+def test_conditions_and_columns_come_with_the_examples(write):
+    condition = np.arange(20.0).reshape(10, 2)
+    made = load(write("x.npz", {"x": np.ones((10, 5), np.float32), "condition": condition, "columns": [1, 4]}))
+    np.testing.assert_array_equal(made.test["condition"], condition[9:])
+    assert (made.train["condition"].dtype, made.condition_size, made.columns) == (np.float32, 2, (1, 4))
+    plain = load(write("y.npz", {"x": np.ones((10, 5), np.float32)}))
+    assert (plain.condition_size, plain.columns) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"mask": np.ones((10, 4), bool)}, r"the mask of the train split has shape \(9, 4\), its examples \(9, 5\)"),
+        ({"mask": np.full((10, 5), 0.5)}, "the mask is float64: give booleans"),
+        ({"mask": np.full((10, 5), 2)}, "give booleans"),
+        ({"condition": np.ones(10)}, r"shape \(10,\): give finite numbers \[examples, width\]"),
+        ({"condition": np.full((10, 1), np.nan)}, "give finite numbers"),
+        ({"condition": np.ones((9, 1))}, "10 examples but 9 of condition"),
+        ({"columns": np.array([1, 3])}, "columns are 4 wide together, an example has 5 values"),
+        ({"columns": np.array([0, 5])}, r"widths of at least 1, got \[0, 5\]"),
+    ],
+)
+def test_masks_conditions_and_columns_that_do_not_fit_are_named(write, arrays, message):
+    with pytest.raises(UserError, match=message):
+        load(write("x.npz", {"x": np.ones((10, 5), np.float32), **arrays}))

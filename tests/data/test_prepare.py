@@ -81,3 +81,17 @@ def test_labels_and_positions_pass_through_untouched():
     assert out.keys() == raw.keys()
     np.testing.assert_array_equal(out["label"], [4, 5])
     np.testing.assert_array_equal(out["position"], [8, 9])
+
+
+@pytest.mark.parametrize("options", [{}, {"binarize": "dynamic"}, {"binarize": "threshold"}])
+def test_what_was_not_observed_becomes_zero_whatever_stood_there(options):
+    x = np.full((4, 3), 0.9, np.float32)
+    x[0, 0], x[1, 1] = np.nan, 1e30
+    mask = np.ones((4, 3), bool)
+    mask[0, 0] = mask[1, 1] = False
+    prepare = make_prepare(scale=1.0, **options)
+    batch = prepare(example_keys(KEY, np.arange(4)), {"x": jnp.asarray(x), "mask": jnp.asarray(mask)})
+    assert np.all(np.asarray(batch["x"])[~mask] == 0)
+    np.testing.assert_array_equal(batch["mask"], mask)
+    full = prepare(example_keys(KEY, np.arange(4)), {"x": jnp.full((4, 3), 0.9)})
+    np.testing.assert_array_equal(np.asarray(batch["x"])[mask], np.asarray(full["x"])[mask])
