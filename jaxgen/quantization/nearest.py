@@ -91,16 +91,20 @@ def _chunked_search(flat: Array, codes: Array, center: Array, *, chunk: int) -> 
     n = flat.shape[0]
     if n == 0:
         return jnp.zeros((0,), jnp.int32)
+    # A last coordinate, 1 in every vector, has the product add ½‖e‖²: added afterwards it is another pass over the
+    # scores, half as long as the product itself.
+    columns = jnp.concatenate([-codes, 0.5 * jnp.sum(codes * codes, axis=1, keepdims=True)], axis=1)
+    # Whole blocks: the last code again, which loses every tie with itself.
     padding = -codes.shape[0] % _BLOCK if codes.shape[0] > _BLOCK else 0
-    half_norms = jnp.pad(0.5 * jnp.sum(codes * codes, axis=1), (0, padding), constant_values=jnp.inf)
-    transposed = jnp.pad(codes, ((0, padding), (0, 0))).T
+    columns = jnp.pad(columns, ((0, padding), (0, 0)), mode="edge").T
 
     num_chunks = math.ceil(n / chunk)
     size = math.ceil(n / num_chunks)
 
     def search_chunk(start: Array) -> Array:
         vectors = lax.dynamic_slice_in_dim(flat, start, size).astype(codes.dtype) - center
-        return _two_level_argmin(half_norms - jnp.matmul(vectors, transposed, precision=lax.Precision.HIGHEST))
+        rows = jnp.concatenate([vectors, jnp.ones((size, 1), codes.dtype)], axis=1)
+        return _two_level_argmin(jnp.matmul(rows, columns, precision=lax.Precision.HIGHEST))
 
     if num_chunks == 1:
         return search_chunk(jnp.array(0))

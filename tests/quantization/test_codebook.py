@@ -40,6 +40,12 @@ def test_nearest_code_is_brute_force(codes, chunk_size):
     np.testing.assert_array_equal(found, brute_force(vectors, codebook))
 
 
+@pytest.mark.parametrize("codes", [64, 65, 127, 200])
+def test_every_code_is_nearest_to_itself(codes):
+    codebook = normals(codes, codes, 3)
+    np.testing.assert_array_equal(nearest_code(codebook, codebook), np.arange(codes))
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 199))
 def test_ties_take_the_lowest_index(seed, first):
@@ -119,7 +125,32 @@ def test_lookup_gathers_and_its_gradient_counts():
     np.testing.assert_array_equal(gradient, np.repeat([[1.0], [0], [0], [0], [3]], 3, axis=1))
     with pytest.raises(ValueError, match=r"0 to 5.*5 codes"):
         lookup(codebook, np.array([0, 5]))
+    with pytest.raises(ValueError, match=r"-1 to 2.*5 codes"):
+        lookup(codebook, np.array([-1, 2]))
     assert np.isnan(jax.jit(lookup)(codebook, np.array([0, 5]))[1]).all()
+
+
+def test_lookup_is_no_product_with_one_hot_rows():
+    program = str(jax.make_jaxpr(lookup)(normals(0, 70, 4), np.zeros(100, np.int32)))
+    assert "gather" in program
+    assert "dot_general" not in program
+    assert "[100,70]" not in program
+
+
+def test_indices_outside_the_codebook_count_for_nothing():
+    indices, vectors = jnp.array([0, -1, 4, 2, -5]), jnp.asarray(normals(0, 5, 3))
+    assert code_counts(indices, 4).tolist() == [1, 0, 1, 0]
+    state = ema_codebook_update(init_ema_codebook(normals(1, 4, 3)), vectors, indices, decay=0.0)
+    np.testing.assert_allclose(codebook_from_ema(state)[jnp.array([0, 2])], vectors[jnp.array([0, 3])], rtol=1e-6)
+    assert float(state.counts.sum()) == pytest.approx(2, abs=1e-5)
+
+
+def test_a_code_at_the_threshold_lives():
+    state = EmaCodebook(jnp.array([1.0, 0.99]), jnp.array([[5.0], [6.0]]))
+    revived = revive_dead_codes(jax.random.key(0), state, jnp.array([[7.0]]), threshold=1.0)
+    np.testing.assert_allclose(codebook_from_ema(revived), [[5.0], [7.0]], rtol=1e-6)
+    # Never below the threshold, or it would be dead again at once.
+    np.testing.assert_allclose(revived.counts, [1, 1], rtol=1e-6)
 
 
 def test_decay_zero_is_one_lloyd_step(x64):
@@ -234,6 +265,48 @@ def test_perplexity_of_extreme_counts_has_a_finite_gradient():
     counts = jnp.array([0.0, 1e-30, 1e30, 5.0])
     assert np.isfinite(perplexity(counts))
     assert np.all(np.isfinite(jax.grad(perplexity)(counts)))
+
+
+STATE = EmaCodebook(np.ones(4, np.float32), np.ones((4, 3), np.float32))
+FLOATS, INTEGERS = np.ones((5, 3), np.float32), np.ones((5, 3), np.int32)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: nearest_code(INTEGERS, FLOATS), TypeError, "vectors must be floating, but is int32"),
+        (lambda: nearest_code(FLOATS, INTEGERS), TypeError, "codebook must be floating, but is int32"),
+        (lambda: nearest_code(FLOATS, FLOATS[0]), ValueError, r"codebook must be \[codes, dim\].*\(3,\)"),
+        (lambda: nearest_code(np.float32(1), FLOATS), ValueError, r"vectors \(\) and codebook \(5, 3\)"),
+        (lambda: lookup(FLOATS, np.ones(2)), TypeError, "indices must be integers, but are float"),
+        (lambda: lookup(FLOATS[:0], np.zeros(0, int)), ValueError, r"at least one code.*\(0, 3\)"),
+        (lambda: init_ema_codebook(FLOATS, count=0.0), ValueError, "count must be above 0, but is 0"),
+        (
+            lambda: ema_codebook_update(STATE, INTEGERS, INTEGERS[:, 0], decay=0.5),
+            TypeError,
+            "vectors must be floating",
+        ),
+        (lambda: codebook_from_ema(STATE, smoothing=-0.1), ValueError, "smoothing must not be negative, but is -0.1"),
+        (
+            lambda: revive_dead_codes(jax.random.key(0), STATE, FLOATS, threshold=-1.0),
+            ValueError,
+            "threshold must not be negative, but is -1",
+        ),
+        (
+            lambda: revive_dead_codes(jax.random.key(0), STATE, FLOATS[:0], threshold=1.0),
+            ValueError,
+            r"vectors \(0, 3\) must be one or more",
+        ),
+        (lambda: code_counts(INTEGERS, 0), ValueError, "num_codes must be at least 1, but is 0"),
+        (lambda: perplexity(FLOATS[:, :0]), ValueError, r"at least one code, but the shape is \(5, 0\)"),
+        (lambda: usage(np.float32(1)), ValueError, r"at least one code, but the shape is \(\)"),
+    ],
+)
+def test_bad_input_is_refused_without_the_checks_of_shapes_too(call, error, message, monkeypatch):
+    # As users call it: the shapes of signatures are checked in tests alone.
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    with pytest.raises(error, match=message):
+        call()
 
 
 def test_ema_refuses():
