@@ -233,19 +233,22 @@ def test_relaxed_log_odds_have_the_temperature_in_them(x64):
     assert statistic.pvalue > 1e-3
 
 
-@pytest.mark.parametrize("temperature", [1e-3, 1.0, 50.0])
 @pytest.mark.parametrize("hard", [False, True])
-def test_gumbel_softmax_is_finite_at_extremes(temperature, hard):
-    logits = jnp.array([[1e4, -1e4, 0.0], [0.0, 0.0, 0.0], [-1e4, -1e4, -1e4]])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+def test_gumbel_softmax_is_finite_at_extremes(hard, dtype):
+    logits = jnp.array([[1e4, -1e4, 0.0], [0.0, 0.0, 0.0], [-1e4, -1e4, -1e4]], dtype)
     keys = jax.random.split(jax.random.key(0), 200)
 
-    def total(e):
+    @jax.jit
+    @jax.value_and_grad
+    def total(e, temperature):
         draw = jax.vmap(lambda k: gumbel_softmax(k, e, temperature=temperature, hard=hard))(keys)
         return (draw * jnp.arange(3.0)).sum()
 
-    value, gradient = jax.jit(jax.value_and_grad(total))(logits)
-    assert np.isfinite(value)
-    assert np.all(np.isfinite(gradient))
+    for temperature in (1e-3, 1.0, 50.0):
+        value, gradient = total(logits, temperature)
+        assert np.isfinite(value)
+        assert jnp.all(jnp.isfinite(gradient))
 
 
 def test_noise_is_finite_in_millions_of_draws():
@@ -261,6 +264,19 @@ def test_reparameterized_sample_is_the_affine_image_of_its_noise(x64):
     check_grads(lambda m, v: reparameterize(key, m, v), (mean, logvar), order=1, modes=["rev"])
     many = reparameterize(key, np.full(20_000, 1.5), np.full(20_000, 2.0))
     assert scipy.stats.kstest(np.asarray(many), scipy.stats.norm(1.5, np.e).cdf).pvalue > 1e-3
+
+
+def test_every_entry_has_noise_of_its_own(x64):
+    zeros = np.zeros((3, 4, 5))
+    assert len(np.unique(reparameterize(jax.random.key(0), zeros, zeros))) == 60
+    assert len(np.unique(gumbel_softmax(jax.random.key(0), zeros))) == 60
+
+
+def test_noise_resolves_classes_rarer_than_the_steps_of_uniform_floats():
+    # The largest of 2²² draws come from u within 5e-5 of 1, where float32 has 400 steps: 200 draws would collide.
+    sample = np.sort(gumbel_softmax(jax.random.key(2), jnp.zeros(2**22)))
+    assert len(np.unique(sample[-200:])) == 200
+    assert sample[0] > 0
 
 
 @pytest.mark.parametrize("logvar", [-60.0, 20.0])
@@ -320,6 +336,11 @@ def test_signal_moments_average_batches_and_never_amplify(x64):
     assert signal_scale(update_signal_moments(init_signal_moments(), batches[0] * 1e-3)) == 1
 
 
+def test_signal_moments_pass_no_gradient_to_the_signals():
+    gradient = jax.grad(lambda s: sum(update_signal_moments(init_signal_moments(), s)))(jnp.array([1.0, 3.0]))
+    np.testing.assert_array_equal(gradient, 0)
+
+
 def test_signal_moments_on_four_devices_are_those_of_the_whole_batch():
     signals = (RNG.normal(size=(4, 6)) + np.arange(4)[:, None]).astype(np.float32)
     update = jax.pmap(lambda s: update_signal_moments(init_signal_moments(), s, axis_name="d"), axis_name="d")
@@ -356,6 +377,30 @@ def test_results_have_the_type_of_the_inputs(name):
 INTEGERS, FLOATS = np.ones((3, 2), np.int32), np.ones((3, 2), np.float32)
 
 REFUSED = {
+    "integer logvar": (TypeError, lambda k: reparameterize(k, FLOATS, INTEGERS), "logvar must be floating point"),
+    "integer encodings": (TypeError, lambda k: straight_through(INTEGERS, FLOATS), "encodings must be floating"),
+    "integer codes": (TypeError, lambda k: rotation_trick(FLOATS, INTEGERS), "codes must be floating"),
+    "integer log-probability": (TypeError, lambda k: reinforce(INTEGERS, FLOATS), "log_prob must be floating"),
+    "integer reward": (TypeError, lambda k: reinforce(FLOATS, INTEGERS), "reward must be floating"),
+    "integer rewards": (TypeError, lambda k: leave_one_out_baseline(INTEGERS), "rewards must be floating"),
+    "integer weights": (TypeError, lambda k: vimco(FLOATS, INTEGERS), "log_weights must be floating"),
+    "integer signals": (
+        TypeError,
+        lambda k: update_signal_moments(init_signal_moments(), INTEGERS),
+        "signals must be floating",
+    ),
+    "scale that enlarges": (
+        ValueError,
+        lambda k: reinforce(FLOATS[0], FLOATS[0], scale=FLOATS),
+        r"scale must broadcast to reward, got shapes \(3, 2\) and \(2,\)",
+    ),
+    "negative scale": (ValueError, lambda k: reinforce(FLOATS, FLOATS, scale=-2.0), "scale must be positive, got -2"),
+    "shapes of vimco": (ValueError, lambda k: vimco(FLOATS, FLOATS[:2]), r"\(3, 2\) and \(2, 2\)"),
+    "scalar vector": (
+        ValueError,
+        lambda k: rotation_trick(np.float32(1), np.float32(2)),
+        "vectors on the last axis, got a scalar",
+    ),
     "integer mean": (
         TypeError,
         lambda k: reparameterize(k, INTEGERS, FLOATS),
@@ -425,7 +470,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_input_is_refused_with_its_value(name):
+def test_bad_input_is_refused_with_its_value(name, monkeypatch):
+    # As users call it: the shapes of signatures are checked in tests alone.
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
     error, call, message = REFUSED[name]
     with pytest.raises(error, match=message):
         call(jax.random.key(0))

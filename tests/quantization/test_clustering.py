@@ -1,9 +1,12 @@
 """k-means against scikit-learn and the recorded inertias of the digits."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.cluster
 from sklearn.datasets import load_digits
 
@@ -94,6 +97,32 @@ def test_seeds_prefer_far_points():
     assert np.all(np.sum(groups, axis=1) == 1)
 
 
+def test_seeds_follow_greedy_k_means_plus_plus_by_enumeration(x64):
+    """The best of two candidates drawn with weights D²: on five points every outcome can be enumerated."""
+    points = np.array([0.0, 1.0, 3.0, 4.5, 9.0])
+    squares = (points[:, None] - points) ** 2
+    expected = np.zeros((5, 5))
+    for first in range(5):
+        weights = squares[first] / squares[first].sum()
+        left = np.minimum(squares[first], squares).sum(axis=1)
+        for one, other in itertools.product(range(5), repeat=2):
+            expected[first, min((one, other), key=lambda c: left[c])] += weights[one] * weights[other] / 5
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    seeds = np.asarray(jax.jit(jax.vmap(lambda key: _seeds(key, jnp.asarray(points)[:, None], 2)))(keys))[..., 0]
+    found = np.zeros((5, 5))
+    np.add.at(found, tuple(np.searchsorted(points, seeds).T), 1)
+    possible = expected > 0
+    assert np.all(found[~possible] == 0)
+    assert scipy.stats.chisquare(found[possible], expected[possible] * 20_000).pvalue > 1e-3
+
+
+def test_later_seeds_see_all_seeds_before():
+    # Three tight groups: the third seed must leave the group of the first one alone too.
+    points = np.concatenate([np.full((10, 1), c) for c in (0.0, 50.0, 51.0)]).astype(np.float32)
+    seeds = jax.vmap(lambda key: _seeds(key, jnp.asarray(points), 3))(jax.random.split(jax.random.key(0), 30))
+    np.testing.assert_array_equal(np.sort(seeds[..., 0], axis=1), np.tile([0.0, 50.0, 51.0], (30, 1)))
+
+
 @pytest.mark.parametrize(
     ("points", "arguments", "error", "message"),
     [
@@ -102,9 +131,14 @@ def test_seeds_prefer_far_points():
         (np.ones(3), {"num_clusters": 1}, ValueError, r"\(3,\)"),
         (np.array([[np.nan], [1.0]]), {"num_clusters": 1}, ValueError, r"finite.*1 of its 2"),
         (np.ones((3, 2)), {"num_clusters": 2, "num_restarts": 0}, ValueError, r"num_restarts.*0"),
+        (np.ones((3, 2)), {"num_clusters": 2, "max_iterations": 0}, ValueError, r"max_iterations.*0"),
+        (np.ones((3, 2), int), {"num_clusters": 2}, TypeError, r"points must be floating, but is int"),
+        (np.ones((3, 2)), {"num_clusters": 2, "init": np.full((2, 2), np.inf)}, ValueError, r"init must be finite"),
         (np.ones((3, 2)), {"num_clusters": 2, "init": np.ones((2, 3))}, ValueError, r"\(2, 3\).*\(2, 2\)"),
     ],
 )
-def test_kmeans_refuses(points, arguments, error, message):
+def test_kmeans_refuses(points, arguments, error, message, monkeypatch):
+    # As users call it: the shapes of signatures are checked in tests alone.
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
     with pytest.raises(error, match=message):
         kmeans(jax.random.key(0), points, **arguments)

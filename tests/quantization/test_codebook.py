@@ -32,7 +32,7 @@ def normals(seed, *shape, dtype=np.float32):
 
 
 @pytest.mark.parametrize("codes", [1, 63, 64, 65, 200])
-@pytest.mark.parametrize("chunk_size", [None, 1, 7, 1000])
+@pytest.mark.parametrize("chunk_size", [None, 1, 7, 8, 1000])  # 30 are chunks of 8 only if two overlap
 def test_nearest_code_is_brute_force(codes, chunk_size):
     vectors, codebook = normals(0, 3, 10, 5), normals(1, codes, 5)
     found = nearest_code(vectors, codebook, chunk_size=chunk_size)

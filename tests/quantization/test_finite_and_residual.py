@@ -53,7 +53,15 @@ def test_finite_gradient_is_that_of_the_bound_alone(x64):
     np.testing.assert_array_equal(finite_scalar_quantize(z, levels=levels), np.round(bounded) / 2)
 
 
-def test_finite_refuses():
+def test_finite_refuses(monkeypatch):
+    # As users call it: the types of signatures are checked in tests alone.
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    with pytest.raises(TypeError, match="encodings must be floating, but is int"):
+        finite_scalar_quantize(np.ones((2, 2), int), levels=(3, 3))
+    with pytest.raises(TypeError, match="codes must be floating, but is int"):
+        finite_scalar_indices(np.ones((2, 2), int), levels=(3, 3))
+    with pytest.raises(ValueError, match=r"levels must be one or more counts .* but are \(\)"):
+        finite_scalar_quantize(np.ones((2, 0), np.float32), levels=())
     with pytest.raises(ValueError, match=r"\(2, 3\).*2"):
         finite_scalar_quantize(np.ones((2, 3), np.float32), levels=(3, 3))
     with pytest.raises(ValueError, match=r"\(3, 1\)"):
@@ -96,7 +104,17 @@ def test_first_stage_is_k_means_and_more_stages_lower_the_error():
     assert 2**-1.5 < errors[2] / errors[1] < 0.75
 
 
-def test_residual_refuses():
+def test_residual_index_beyond_the_codebook_is_nan():
+    found = residual_lookup(np.ones((2, 3, 1), np.float32), np.array([[0, 1], [0, 3]]))
+    np.testing.assert_array_equal(np.isnan(found), [[False], [True]])
+
+
+def test_residual_refuses(monkeypatch):
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    with pytest.raises(TypeError, match="vectors must be floating, but is int"):
+        residual_nearest_codes(np.ones((3, 3), int), np.ones((1, 4, 3), np.float32))
+    with pytest.raises(ValueError, match=r"points \(3, 3\) are fewer than num_clusters = 4"):
+        residual_kmeans(jax.random.key(0), np.ones((3, 3), np.float32), 4, num_stages=1)
     with pytest.raises(ValueError, match=r"\(3, 2\).*\(1, 4, 3\)"):
         residual_nearest_codes(np.ones((3, 2), np.float32), np.ones((1, 4, 3), np.float32))
     with pytest.raises(ValueError, match=r"\(3, 2\).*\(1, 4, 3\)"):

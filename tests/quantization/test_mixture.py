@@ -127,6 +127,50 @@ def test_identity_and_uniform_weights_become_k_means_as_points_grow_apart(x64):
     np.testing.assert_allclose(mixture.means, clusters.centroids, rtol=1e-8)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_ridge_is_added_to_the_variances(x64, kind):
+    points = points_of(4)
+    bare, ridged = (gaussian_mixture(jax.random.key(0), points, 1, covariance=kind, ridge=r) for r in (0.0, 0.5))
+    np.testing.assert_allclose(ridged.covariances - bare.covariances, 0.5 * np.array([IDENTITY[kind]]), atol=1e-10)
+
+
+def test_em_stops_at_the_first_rise_below_the_tolerance(x64):
+    points, tolerance = points_of(1), 1e-3
+    steps, values = [start_of(points, "diagonal")], []
+    for _ in range(40):
+        one = {"covariance": "diagonal", "init": steps[-1], "max_iterations": 1, "tolerance": -1.0}
+        steps.append(gaussian_mixture(jax.random.key(0), points, 4, **one))
+        values.append(float(steps[-1].log_likelihood))
+    # A rise is known one step later: step n sees the likelihood of the parameters before it.
+    last = 2 + int(np.argmax(np.diff(values) < tolerance))
+    assert 3 < last < 40
+    stopped = gaussian_mixture(
+        jax.random.key(0), points, 4, covariance="diagonal", init=steps[0], tolerance=tolerance, max_iterations=100
+    )
+    np.testing.assert_allclose(stopped.means, steps[last + 1].means, rtol=1e-9)
+
+
+def test_uniform_weights_ignore_those_of_the_start(x64):
+    points = points_of(1)
+    start = start_of(points, "spherical")
+    skewed = start._replace(weights=jnp.array([0.97, 0.01, 0.01, 0.01]))
+    even, uneven = (
+        gaussian_mixture(
+            jax.random.key(0), points, 4, covariance="spherical", uniform_weights=True, init=init, max_iterations=1
+        )
+        for init in (start, skewed)
+    )
+    np.testing.assert_array_equal(uneven.means, even.means)
+
+
+def test_float32_far_from_the_origin_keeps_its_covariances():
+    points = np.round(points_of(0) * 64).astype(np.float32) / 64
+    here, there = (
+        gaussian_mixture(jax.random.key(0), p, 1, covariance="full", ridge=0.0) for p in (points, points + 8192)
+    )
+    np.testing.assert_allclose(there.covariances, here.covariances, rtol=1e-3, atol=1e-3)
+
+
 def test_a_component_without_points_stays_where_it_was(x64):
     points = points_of(6)
     start = start_of(points, "diagonal")
@@ -143,10 +187,23 @@ def test_a_component_without_points_stays_where_it_was(x64):
     [
         ({"num_components": 400}, r"\(300, 3\) are fewer.*400"),
         ({"num_components": 2, "ridge": -1.0}, r"ridge.*-1"),
+        ({"num_components": 0}, r"num_components.*0"),
+        ({"num_components": 2, "covariance": "tied"}, r"covariance must be one of .*'full'.* but is 'tied'"),
         ({"num_components": 2, "max_iterations": 0}, r"max_iterations.*0"),
         ({"num_components": 2, "init": start_of(np.ones((4, 3)), "full")}, r"\(4, 3\).*\(2, 3\)"),
     ],
 )
-def test_mixture_refuses(arguments, message):
+def test_mixture_refuses(arguments, message, monkeypatch):
+    # As users call it: the types of signatures are checked in tests alone.
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
     with pytest.raises(ValueError, match=message):
         gaussian_mixture(jax.random.key(0), points_of(0), **arguments)
+
+
+def test_points_of_another_width_or_type_are_refused(monkeypatch):
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    mixture = start_of(points_of(0), "full")
+    with pytest.raises(ValueError, match=r"points \(5, 2\) and means \(4, 3\)"):
+        mixture_log_joint(np.ones((5, 2)), mixture)
+    with pytest.raises(TypeError, match="points must be floating, but is int"):
+        gaussian_mixture(jax.random.key(0), np.ones((5, 2), int), 2)
