@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
@@ -27,6 +28,14 @@ class Devices(NamedTuple):
     def num_global(self) -> int:
         """Devices over all processes."""
         return len(self.local) * jax.process_count()
+
+    @property
+    def everywhere(self) -> list[Any]:
+        """The devices of all processes, over which the axis ``AXIS`` runs: of each process as many as here."""
+        if jax.process_count() == 1:
+            return list(self.local)
+        own = [[d for d in jax.devices() if d.process_index == process] for process in range(jax.process_count())]
+        return [device for devices in own for device in devices[: len(self.local)]]
 
     def sharding(self, *, split: bool) -> NamedSharding:
         """A placement that splits the leading axis over the devices, or copies the whole to each."""
@@ -68,9 +77,7 @@ def parallel(
     """
     if devices.replicas > 1:
         function = jax.vmap(function, in_axes=tuple(replica_axes))
-    return jax.pmap(
-        function, axis_name=AXIS, in_axes=tuple(in_axes), donate_argnums=donate, devices=list(devices.local)
-    )
+    return jax.pmap(function, axis_name=AXIS, in_axes=tuple(in_axes), donate_argnums=donate, devices=devices.everywhere)
 
 
 def replicate(tree: PyTree, devices: Devices) -> PyTree:
@@ -101,19 +108,24 @@ def share(tree: PyTree, devices: Devices) -> PyTree:
     return jax.device_put(tree, devices.sharding(split=False))
 
 
-def split(tree: PyTree, devices: Devices, *, axis: int) -> PyTree:
+def cut(array: np.ndarray, devices: Devices, *, axis: int) -> np.ndarray:
     """Cuts the global batch ``axis`` into equal parts, one for each device, stacked on a new leading axis.
 
-    Each process keeps the parts of its own devices.
+    Each process keeps the parts of its own devices: cut the indices, then gather, and no example is read for others.
     """
     count, here = devices.num_global, len(devices.local)
     start = jax.process_index() * here
+    return np.stack(np.split(array, count, axis=axis)[start : start + here])
 
-    def cut(a: np.ndarray) -> np.ndarray:
-        parts = np.split(a, count, axis=axis)[start : start + here] if count > 1 else [a]
-        return np.stack(parts) if len(parts) > 1 else parts[0][None]
 
-    return jax.device_put(jax.tree.map(cut, tree), devices.sharding(split=True))
+def place(tree: PyTree, devices: Devices) -> PyTree:
+    """Moves arrays with a leading device axis, as ``cut`` makes them, to the devices."""
+    return jax.device_put(tree, devices.sharding(split=True))
+
+
+def agree(value: int) -> int:
+    """The largest over all processes: whatever steers the loop must be the same on all, or they wait for each other."""
+    return value if jax.process_count() == 1 else int(process_allgather(np.int32(value)).max())
 
 
 def mean_over_devices(tree: PyTree) -> PyTree:

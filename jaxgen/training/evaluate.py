@@ -11,10 +11,10 @@ from jax import Array
 from jaxtyping import PyTree
 
 from jaxgen.data import Dataset
-from jaxgen.data.dataset import release_pages
+from jaxgen.data.dataset import take_rows
 from jaxgen.metrics import mode_counts, reverse_kl
 from jaxgen.model import Model, example_keys
-from jaxgen.training.devices import Devices, first, parallel, share, split, sum_over_devices
+from jaxgen.training.devices import Devices, cut, first, parallel, place, share, sum_over_devices
 from jaxgen.training.state import replica
 from jaxgen.training.step import Prepare
 
@@ -69,15 +69,14 @@ class Evaluator:
 
     def _feed(self, start: int, count: int) -> dict[str, Array]:
         position = np.arange(start, start + count).reshape(-1, self._batch_size)
+        position = cut(position, self._devices, axis=1)
         index = np.minimum(position, self._num_examples - 1)
         feed = {"position": position, "weight": position < self._num_examples}
         if self._data:
             feed["index"] = index
         else:
-            feed |= {name: a[index] for name, a in self._arrays.items()}
-            for array in self._arrays.values():
-                release_pages(array)
-        return split(feed, self._devices, axis=1)
+            feed |= {name: take_rows(a, index) for name, a in self._arrays.items()}
+        return place(feed, self._devices)
 
 
 def _make_sums(model: Model, prepare: Prepare):

@@ -7,7 +7,7 @@ from jax import Array
 
 from jaxgen.data.batches import indices
 from jaxgen.data.dataset import take_rows
-from jaxgen.training.devices import Devices, share, split
+from jaxgen.training.devices import Devices, cut, place, share
 
 #: The most that the batches of one streamed call may hold, in bytes. Those of the next call lie beside them.
 STREAM_BYTES = 32 * 2**20
@@ -56,21 +56,22 @@ class Feed:
         """The batches of ``count`` rounds from round ``start``, as ``training.step.pick`` reads them."""
         index = self._index(start, count)
         if self._resident:
-            padded = np.zeros((len(self._seeds), self.length, *index.shape[2:]), np.int32)
-            padded[:, :count] = index
-            return [self._split({"index": padded})]
+            padded = np.zeros((*index.shape[:-3], self.length, *index.shape[-2:]), np.int32)
+            padded[..., :count, :, :] = index
+            return [place({"index": padded}, self._devices)]
         pieces, done = [], 0
         for size, absent in self._absent.items():
             if count & size:
-                part = index[:, done : done + size]
-                pieces.append(self._split({name: take_rows(a, part) for name, a in self._arrays.items()}))
+                part = index[..., done : done + size, :, :]
+                pieces.append(place({name: take_rows(a, part) for name, a in self._arrays.items()}, self._devices))
                 done += size
             else:
                 pieces.append(absent)
         return pieces
 
     def _index(self, start: int, count: int) -> np.ndarray:
-        per_seed = [
+        """[devices, (replicas,) count, updates, batch of a device]: the examples that this process needs."""
+        of_seeds = [
             indices(
                 seed,
                 start * self._updates,
@@ -80,15 +81,13 @@ class Feed:
             )
             for seed in self._seeds
         ]
-        return np.stack(per_seed).reshape(-1, count, self._updates, self._batch_size)
+        index = np.stack(of_seeds) if len(of_seeds) > 1 else of_seeds[0]
+        index = index.reshape(*index.shape[:-2], count, self._updates, self._batch_size)
+        return cut(index, self._devices, axis=-1)
 
     def _empty(self, size: int) -> dict[str, Array]:
         """What stands for a piece that is not played; moved once a run."""
-        axes = (len(self._seeds), size, self._updates, self._batch_size)
-        return self._split({name: np.zeros((*axes, *a.shape[1:]), a.dtype) for name, a in self._arrays.items()})
-
-    def _split(self, feed: dict[str, np.ndarray]) -> dict[str, Array]:
-        """On the devices; [replicas, rounds, updates, batch, ...] loses its first axis where there is one seed."""
-        if len(self._seeds) == 1:
-            return split({name: a[0] for name, a in feed.items()}, self._devices, axis=2)
-        return split(feed, self._devices, axis=3)
+        axes = self._index(0, size).shape
+        return place(
+            {name: np.zeros((*axes, *a.shape[1:]), a.dtype) for name, a in self._arrays.items()}, self._devices
+        )

@@ -14,7 +14,7 @@ from jaxgen.data.prepare import make_prepare
 from jaxgen.model import Model, check_players
 from jaxgen.training import evaluate as evaluation
 from jaxgen.training.checkpoint import Checkpoints
-from jaxgen.training.devices import Devices, choose, first, on_first, parallel, replicate
+from jaxgen.training.devices import Devices, agree, choose, first, on_first, parallel, replicate
 from jaxgen.training.feed import Feed, num_bytes
 from jaxgen.training.nonfinite import Game, check_figures, check_finite
 from jaxgen.training.options import Options, make_optimizers, measure_every, num_steps
@@ -188,14 +188,14 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
             run.write(to, _means(logged, model), "train")
             logged = []
 
-    rounds, settled, played = 1, began, None
+    rounds, settled, played, signum = 1, began, None, 0
     stop = next_stop(step, rounds)
     pending = fetch(step, stop)
-    while step < steps and not caught:
+    while step < steps and not (signum := agree(caught[0] if caught else 0)):
         run.state, metrics = run.rounds(run.state, run.feed.data, pending.result(), np.int32(stop - step))
         here, step = step, stop
         # While the device computes, the next batches are gathered and the call before is looked at.
-        stop = next_stop(step, rounds)
+        stop = next_stop(step, agree(rounds))
         pending = fetch(step, stop)
         if played:
             settle(*played)
@@ -215,7 +215,7 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
         settle(*played)
     if step < steps:
         run.save(step, evaluated=False)
-        raise Interrupted(step, caught[0])
+        raise Interrupted(step, signum)
     return Result(first(run.state), run.figures, time.perf_counter() - began, run.start)
 
 

@@ -81,8 +81,8 @@ def test_means_of_many_examples_do_not_lose_digits():
 
 def test_a_streamed_evaluation_gathers_ahead_of_the_device(monkeypatch):
     """The next batch is on its way before the sums of the last are waited for."""
-    events, split, first = [], evaluation.split, evaluation.first
-    monkeypatch.setattr(evaluation, "split", lambda *a, **k: [events.append("gather"), split(*a, **k)][1])
+    events, place, first = [], evaluation.place, evaluation.first
+    monkeypatch.setattr(evaluation, "place", lambda *a: [events.append("gather"), place(*a)][1])
     monkeypatch.setattr(evaluation, "first", lambda tree: [events.append("wait"), first(tree)][1])
     evaluated(constant(lambda batch: {"x": batch["x"][:, 0]}), numbered().test, batch_size=4, resident=False)
     assert events == ["gather"] + ["gather", "wait"] * 3 + ["wait"]

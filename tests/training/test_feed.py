@@ -57,13 +57,13 @@ def test_every_round_of_every_call_is_the_next_of_the_order(monkeypatch, rounds)
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_no_round_is_moved_that_is_not_played(monkeypatch, seeds):
     """Log points and evaluations cut calls short: over a run the bytes moved are still those of its rounds."""
-    moved, split = [], feeding.split
+    moved, place = [], feeding.place
 
-    def counted(tree, devices, *, axis):
+    def counted(tree, devices):
         moved.append(sum(a.nbytes for a in tree.values()))
-        return split(tree, devices, axis=axis)
+        return place(tree, devices)
 
-    monkeypatch.setattr(feeding, "split", counted)
+    monkeypatch.setattr(feeding, "place", counted)
     a_round = 8 * 3 * 4 * seeds
     force_streaming(monkeypatch, bytes_a_call=20 * a_round)
     options, console = (
