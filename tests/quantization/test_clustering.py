@@ -83,6 +83,13 @@ def test_as_many_clusters_as_points_leave_no_error():
     np.testing.assert_allclose(np.sort(np.asarray(result.centroids)[:, 0]), np.arange(20.0) ** 2, atol=1e-4)
 
 
+def test_float32_far_from_the_origin_keeps_the_inertia_of_tight_clusters():
+    # Thirds of 1/512 lie between the floats at 4096.
+    points = 4096 + np.repeat([0.0, 1.0, 2.0], 3)[:, None] + np.tile([0.0, 0.0, 1 / 512], 3)[:, None]
+    result = kmeans(jax.random.key(0), points.astype(np.float32), 3, init=points[::3].astype(np.float32))
+    np.testing.assert_allclose(result.inertia, 2 / 512**2, rtol=1e-4)
+
+
 def test_repeated_points_do_not_loop_for_ever():
     result = kmeans(jax.random.key(0), np.repeat([[1.0], [5.0]], 5, axis=0), 4)
     assert float(result.inertia) == 0

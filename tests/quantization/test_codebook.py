@@ -185,6 +185,14 @@ def test_smoothing_is_laplaces_and_only_in_the_read_out(x64):
     np.testing.assert_allclose(codebook_from_ema(state, smoothing=0.1), sums / smoothed[:, None], rtol=1e-12)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_code_that_never_counted_lies_at_the_origin(smoothing):
+    state = EmaCodebook(jnp.array([0.0, 2.0]), jnp.array([[0.0], [4.0]]))
+    assert codebook_from_ema(state, smoothing=smoothing)[0] == 0
+    empty = EmaCodebook(jnp.zeros(2), jnp.zeros((2, 1)))
+    np.testing.assert_array_equal(codebook_from_ema(empty, smoothing=smoothing), 0)
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
 def test_an_unused_code_keeps_its_place_for_ever(decay):
     codebook = normals(0, 4, 3)

@@ -93,6 +93,17 @@ def test_a_jax_density_is_integrated_in_float64():
         assert float(lloyd_max(density, 4, support=LINE).distortion) == pytest.approx(0.11748184783, abs=1e-10)
 
 
+def test_a_density_is_asked_in_float64_where_jax_is_in_float32():
+    seen = set()
+
+    def density(x):
+        seen.add(jnp.asarray(x).dtype)
+        return stats.norm.pdf(x)
+
+    assert lloyd_max(density, 4, support=LINE).levels.dtype == jnp.float32
+    assert seen == {jnp.dtype("float64")}
+
+
 @pytest.mark.parametrize(
     ("density", "num_levels", "support", "message"),
     [
