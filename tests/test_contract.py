@@ -99,7 +99,7 @@ def test_the_signature_is_the_configuration(name):
     for parameter in signature.parameters.values():
         assert parameter.kind is parameter.KEYWORD_ONLY, parameter
         assert parameter.annotation is not parameter.empty, parameter
-        assert (parameter.default is parameter.empty) == (parameter.name in runs.DATA_ARGUMENTS), parameter
+        assert parameter.default is not parameter.empty or parameter.name in runs.DATA_ARGUMENTS, parameter
         assert explained[parameter.name].rstrip().endswith("."), parameter
     assert signature.return_annotation is Model
     documentation = inspect.getdoc(factory) or ""

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from jaxgen.model import Params
-from jaxgen.models.latents import Latent
+from jaxgen.models.latents import Draws, Latent
 from jaxgen.models.likelihood import Likelihood
 
 Method = Literal["importance", "gibbs"]
@@ -70,7 +70,7 @@ def make_impute(
         mask = ~jnp.isnan(x)
         known, p = jnp.where(mask, x, 0), prior(params, told)
 
-        def draw_z(key: Array, x: Array, mask: Array | None, count: int) -> Any:
+        def draw_z(key: Array, x: Array, mask: Array | None, count: int) -> Draws:
             keys = jax.random.split(key, len(x))
             return latent.draw(keys, posterior(params, x, mask, told), p, count)
 
@@ -79,11 +79,11 @@ def make_impute(
 
         def importance(key: Array) -> Array:
             z_key, choice_key = jax.random.split(key)
-            z, log_ratio = draw_z(z_key, x, mask, draws)
-            log_weights = log_ratio - nll(params, in_use, outputs(params, z, told), x, mask)
+            drawn = draw_z(z_key, x, mask, draws)
+            log_weights = drawn.log_ratio - nll(params, in_use, outputs(params, drawn.z, told), x, mask)
             chosen = jax.random.categorical(choice_key, log_weights, axis=0, shape=(n, len(x)))
             return outputs(
-                params, jnp.take_along_axis(z, chosen.reshape(*chosen.shape, *[1] * len(latent.shape)), 0), told
+                params, jnp.take_along_axis(drawn.z, chosen.reshape(*chosen.shape, *[1] * len(latent.shape)), 0), told
             )
 
         def gibbs(key: Array) -> Array:

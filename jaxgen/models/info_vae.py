@@ -91,7 +91,8 @@ def info_vae(
 
     def evaluate(params: Any, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:
         """As for any VAE, and the features whose means tell the MMD over the whole split."""
-        q = posterior_of(params, statistics, batch["x"])
+        x = jnp.where(batch["mask"], batch["x"], jnp.nan) if "mask" in batch else batch["x"]
+        q = posterior_of(params, statistics, x)
         z = latent.draw(example_keys(key, batch["position"]), q, latent.standard, 1).z[0]
         return base.evaluate(params, statistics, batch, key) | {"features": features(z, latents)}
 

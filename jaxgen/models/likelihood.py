@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, PyTree
@@ -13,7 +14,7 @@ from jaxtyping import Float, PyTree
 from jaxgen.losses import bernoulli_nll, continuous_bernoulli_nll, gaussian_nll, optimal_gaussian_scale
 from jaxgen.model import Domain, device_axis
 
-LikelihoodName = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
+LikelihoodName = Literal["bernoulli", "continuous_bernoulli", "gaussian", "mixed"]
 ScaleName = Literal["fixed", "shared", "per_dimension", "optimal"]
 
 #: No learned standard deviation falls below this: a constant pixel would drive the likelihood to infinity.
@@ -49,23 +50,31 @@ def _unchanged(statistics: PyTree, *_: ArrayLike, mask: ArrayLike | None = None)
 
 
 def make_likelihood(
-    name: LikelihoodName, shape: Sequence[int], *, scale: ScaleName = "fixed", fixed_scale: float = 1.0
+    name: LikelihoodName,
+    shape: Sequence[int],
+    *,
+    scale: ScaleName = "fixed",
+    fixed_scale: float = 1.0,
+    columns: Sequence[int] | None = None,
 ) -> Likelihood:
     """The likelihood of a name.
 
     - "bernoulli", "continuous_bernoulli": the outputs are logits;
     - "gaussian": the outputs are means, with one standard deviation: ``fixed``, learned and ``shared`` by all
       dimensions, learned ``per_dimension``, or ``optimal`` (Rybkin et al., 2021): the maximum-likelihood scale of each
-      training batch, of which evaluation uses a running estimate.
+      training batch, of which evaluation uses a running estimate;
+    - "mixed": a table's columns, each with its own: a Gaussian with a learned standard deviation for a number, a
+      categorical distribution for a one-hot block, whose outputs are logits.
 
     Args:
       name: of the likelihood.
       shape: of one example.
       scale: which standard deviation a Gaussian has.
       fixed_scale: its value where it is fixed.
+      columns: widths of the columns of a table of mixed types: 1 for a number, more for a one-hot block.
 
     Raises:
-      ValueError: for an unknown name or scale, or a fixed scale that is not positive.
+      ValueError: for an unknown name or scale, a fixed scale that is not positive, or columns that do not fit.
     """
     if scale not in ("fixed", "shared", "per_dimension", "optimal"):
         raise ValueError(f"scale must be fixed, shared, per_dimension or optimal, got {scale!r}")
@@ -81,8 +90,10 @@ def make_likelihood(
             terms=lambda _p, _s: {},
             domain="binary" if name == "bernoulli" else "unit",
         )
+    if name == "mixed":
+        return _mixed(tuple(shape), columns)
     if name != "gaussian":
-        raise ValueError(f"likelihood must be bernoulli, continuous_bernoulli or gaussian, got {name!r}")
+        raise ValueError(f"likelihood must be bernoulli, continuous_bernoulli, gaussian or mixed, got {name!r}")
     if not fixed_scale > 0:
         raise ValueError(f"fixed_scale must be positive, got {fixed_scale}")
     return _gaussian(tuple(shape), scale, fixed_scale)
@@ -99,9 +110,7 @@ def _gaussian(shape: tuple[int, ...], scale: ScaleName, fixed_scale: float) -> L
             return fixed_scale
         if scale == "optimal":
             return jnp.maximum(jnp.sqrt(statistics["variance"]), SCALE_FLOOR)
-        # log σ is bounded below, smoothly, and free above: log floor + softplus(log σ − log floor).
-        log_floor = math.log(SCALE_FLOOR)
-        return jnp.exp(log_floor + jax.nn.softplus(params["log_scale"] - log_floor))
+        return _floored(params["log_scale"])
 
     def observe(
         statistics: Any, outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None
@@ -126,6 +135,61 @@ def _gaussian(shape: tuple[int, ...], scale: ScaleName, fixed_scale: float) -> L
         ),
         observe=observe if scale == "optimal" else _unchanged,
         terms=lambda params, statistics: {} if scale == "fixed" else {"scale": jnp.mean(sigma(params, statistics))},
+        domain="real",
+    )
+
+
+def _floored(log_scale: Array) -> Array:
+    """log σ is bounded below, smoothly, and free above: log floor + softplus(log σ − log floor)."""
+    log_floor = math.log(SCALE_FLOOR)
+    return jnp.exp(log_floor + jax.nn.softplus(log_scale - log_floor))
+
+
+def _mixed(shape: tuple[int, ...], columns: Sequence[int] | None) -> Likelihood:
+    if columns is None or len(shape) != 1 or sum(columns) != shape[0] or min(columns) < 1:
+        raise ValueError(
+            f"the mixed likelihood needs a table whose `columns` say the width of each, {shape} together, got {columns}"
+        )
+    starts = np.cumsum([0, *columns[:-1]])
+    numbers = starts[np.array(columns) == 1]
+    blocks = [slice(start, start + width) for start, width in zip(starts, columns) if width > 1]
+
+    def sigma(params: Any) -> Array:
+        return _floored(params["log_scale"])
+
+    def nll(params: Any, _statistics: Any, outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None):
+        outputs, targets = jnp.asarray(outputs), jnp.asarray(targets)
+        seen = jnp.ones(targets.shape, bool) if mask is None else jnp.asarray(mask)
+        total = gaussian_nll(outputs[:, numbers], targets[:, numbers], scale=sigma(params), mask=seen[:, numbers])
+        for block in blocks:
+            # A category is observed as a whole.
+            log_prob = jnp.where(seen[:, block], targets[:, block] * jax.nn.log_softmax(outputs[:, block]), 0)
+            total = total - log_prob.sum(axis=-1)
+        return total
+
+    def each(outputs: Array, on_numbers: Callable[[Array], Array], on_block: Callable[[int, Array], Array]) -> Array:
+        values = outputs.at[..., numbers].set(on_numbers(outputs[..., numbers]))
+        for index, block in enumerate(blocks):
+            values = values.at[..., block].set(on_block(index, outputs[..., block]))
+        return values
+
+    def draw(params: Any, _statistics: Any, key: Array, outputs: Array) -> Array:
+        def category(index: int, logits: Array) -> Array:
+            choice = jax.random.categorical(jax.random.fold_in(key, index + 1), logits)
+            return jax.nn.one_hot(choice, logits.shape[-1], dtype=logits.dtype)
+
+        def number(mean: Array) -> Array:
+            return mean + sigma(params) * jax.random.normal(jax.random.fold_in(key, 0), mean.shape, mean.dtype)
+
+        return each(outputs, number, category)
+
+    return Likelihood(
+        init=lambda: ({"log_scale": jnp.zeros(len(numbers))}, {}),
+        nll=nll,
+        mean=lambda outputs: each(outputs, lambda mean: mean, lambda _, logits: jax.nn.softmax(logits)),
+        draw=draw,
+        observe=_unchanged,
+        terms=lambda params, _s: {"scale": jnp.mean(sigma(params))},
         domain="real",
     )
 

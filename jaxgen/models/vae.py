@@ -14,6 +14,7 @@ from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
 def vae(
     *,
     shape: tuple[int, ...],
+    columns: tuple[int, ...] | None = None,
     latents: int = 16,
     network: Network = "mlp",
     hidden: tuple[int, ...] = (256, 256),
@@ -35,12 +36,14 @@ def vae(
 
     Args:
       shape: Shape of one example, taken from the data.
+      columns: Widths of the columns of a table of mixed types, taken from the data.
       latents: Dimensions of z.
       network: Kind of encoder and decoder; conv and resnet need images.
       hidden: Widths of the encoder's layers (mlp) or channels of its stages, each halving the image; the decoder
         mirrors them. Empty makes an mlp linear.
       activation: Activation between layers.
-      likelihood: Distribution of the data given z. Bernoulli needs values in [0, 1], best 0 or 1.
+      likelihood: Distribution of the data given z. Bernoulli needs values in [0, 1], best 0 or 1; mixed is for
+        a table of numbers and one-hot categories.
       scale: Standard deviation of a Gaussian likelihood: fixed, one learned for all dimensions, one per dimension, or
         the maximum-likelihood one of each batch.
       fixed_scale: Standard deviation of a Gaussian likelihood where it is fixed, in units of the scaled data.
@@ -66,7 +69,7 @@ def vae(
         latent=latent,
         encoder=vector_encoder(network, hidden, shape, outputs=latent.outputs, activation=activation),
         decoder=vector_decoder(network, hidden, shape, activation=activation),
-        observed=make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale),
+        observed=make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale, columns=columns),
         penalty=weighted_kl(beta, kl_warmup=kl_warmup, free_nats=free_nats),
         kl_weight=beta,
         samples=samples,
