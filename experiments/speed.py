@@ -1,9 +1,9 @@
 """How fast the functional core and the trainer are, beside a reference on the same machine.
 
-Command:   python experiments/speed.py [CASE ...]        (no CASE: all of them; --list names them)
+Command:   python experiments/speed.py [CASE ...]        (no CASE: all but the long ones; --list names them)
 Hardware:  two CPU cores, nothing else running; the ratios, not the times, carry over to another machine
-Time:      about two minutes
-Expected:  nearest_code          at most 1.7 times the bare matrix product of the same chunks (measured 1.2 to 1.7)
+Time:      about two minutes; nearest_code_million, only when it is named, some minutes more
+Expected:  nearest_code          at most 1.7 times the bare matrix product of the same chunks (measured 1.3)
            kmeans                at most 1.1 times scikit-learn's Lloyd per iteration (measured 0.9)
            optimal_scalar        a few seconds for 10^5 samples and 64 levels (measured 5 s)
            epoch                 at most 1.10 times a hand-written scan (measured 1.06 to 1.11)
@@ -11,6 +11,7 @@ Expected:  nearest_code          at most 1.7 times the bare matrix product of th
            memory                at most 1500 MB for an MNIST-sized run (524); streaming grows by little but the
                                  order of the examples: 616 MB for 1.6 GB beside 461 MB for 0.16 GB
            nearest_code_memory   10^6 vectors × 65,536 codes × 64 under 2000 MB (measured 316)
+           nearest_code_million  the same, run: the process's peak under 2000 MB (measured 810)
 
 A case is a function that returns rows of (what, ours, reference, unit); `@case` makes it known.
 """
@@ -42,12 +43,20 @@ class Row(NamedTuple):
 
 
 CASES: dict[str, Callable[[], list[Row]]] = {}
+#: Cases that run only when they are named.
+LONG: set[str] = set()
 
 
 def case(function: Callable[[], list[Row]]) -> Callable[[], list[Row]]:
     """Register a case under its function's name."""
     CASES[function.__name__] = function
     return function
+
+
+def long_case(function: Callable[[], list[Row]]) -> Callable[[], list[Row]]:
+    """Register a case that takes minutes."""
+    LONG.add(function.__name__)
+    return case(function)
 
 
 def best_time(*functions: Callable[[], object], repeats: int = 10) -> list[float]:
@@ -148,6 +157,42 @@ def nearest_code_memory() -> list[Row]:
     ]
 
 
+# Not getrusage: its maximum is inherited from the parent. Linux alone has this file.
+_PRINT_PEAK = """
+print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024)
+"""
+
+
+def in_a_process(code: str, *arguments: object) -> list[float]:
+    """Runs code in a process of its own; the numbers that it prints, and last its peak resident memory in MB."""
+    command = [sys.executable, "-W", "ignore", "-c", code + _PRINT_PEAK, *map(str, arguments)]
+    return [float(word) for word in subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()]
+
+
+_SEARCH = """
+import time
+import jax, numpy as np
+from jaxgen.quantization import nearest_code
+rng = np.random.default_rng(0)
+vectors, codebook = (rng.standard_normal((n, 64), np.float32) for n in (10**6, 65_536))
+start = time.perf_counter()
+found = np.asarray(jax.jit(nearest_code)(vectors, codebook))
+print(time.perf_counter() - start)
+some = range(0, 10**6, 99_991)
+assert all(found[i] == np.argmin(np.square(codebook - vectors[i]).sum(axis=1, dtype=np.float64)) for i in some)
+"""
+
+
+@long_case
+def nearest_code_million() -> list[Row]:
+    """10^6 vectors × 65,536 codes × 64, run in a process of its own: its peak resident memory."""
+    seconds, peak = in_a_process(_SEARCH)
+    return [
+        Row("peak of the process", peak, 2000.0, "MB"),
+        Row("time", seconds, 0.0, "s"),
+    ]
+
+
 def mnist_sized() -> dict[str, np.ndarray]:
     """Bytes of MNIST's size; what they show does not matter for speed."""
     rng = np.random.default_rng(0)
@@ -243,15 +288,12 @@ options = Options(epochs=max(epochs, 1), batch_size=128, log_every=1 if epochs =
                   steps=2 if epochs == 0 else None)
 runs.train("vae", {"latents": 20, "hidden": (512,), "importance_samples": 0}, data=data, workdir=workdir,
            options=options, quiet=True)
-# Not getrusage: its maximum is inherited from the parent. Linux alone has this file.
-print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024)
 """
 
 
 def child(data: Path, workdir: Path, *, budget: int, epochs: int) -> float:
     """Trains in a process of its own and returns its peak resident memory in MB; 0 epochs are two steps."""
-    command = [sys.executable, "-W", "ignore", "-c", _CHILD, str(data), str(workdir), str(budget), str(epochs)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    return in_a_process(_CHILD, data, workdir, budget, epochs)[-1]
 
 
 @case
@@ -301,7 +343,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no case is called {', '.join(unknown)}: choose from {', '.join(CASES)}")
     print(f"{'case':22} {'what':38} {'ours':>12} {'reference':>12} {'ratio':>7}  unit")
-    for name in arguments.cases or CASES:
+    for name in arguments.cases or [name for name in CASES if name not in LONG]:
         for row in CASES[name]():
             ratio = f"{row.ours / row.reference:7.3f}" if row.reference else "      –"
             print(f"{name:22} {row.what:38} {row.ours:12.6g} {row.reference:12.6g} {ratio}  {row.unit}", flush=True)
