@@ -36,6 +36,8 @@ def test_a_variance_at_the_threshold_is_not_active():
 def test_low_precision_is_summed_in_float32(dtype):
     means = jnp.asarray(means_of_variance([0.25, 0.0]), dtype)
     assert jax.jit(active_units)(jnp.tile(means, (300, 1))) == 1
+    # In bfloat16 this threshold and the variance 0.25 are one number.
+    assert active_units(means, threshold=0.2499) == 1
 
 
 @settings(deadline=None, max_examples=20)

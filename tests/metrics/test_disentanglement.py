@@ -87,6 +87,8 @@ def test_dci_from_importances_equals_scipy():
 def test_dci_from_importances_at_its_limits():
     assert disentanglement_completeness(np.eye(4)[[2, 0, 3, 1]]) == (1, 1)
     np.testing.assert_allclose(disentanglement_completeness(np.ones((3, 4))), (0, 0), atol=1e-12)
+    # A factor that no latent serves is not complete.
+    np.testing.assert_allclose(disentanglement_completeness(np.diag([1.0, 0.0])), (1, 0.5), atol=1e-12)
 
 
 def test_dci_of_a_permutation_is_one_and_of_a_rotation_lower():
@@ -117,6 +119,21 @@ def test_sap_is_balanced_over_rare_values():
     factor = (np.arange(2000) % 10 == 0).astype(int)[:, None]
     codes = np.concatenate([factor, random_codes(2000, 1)], axis=1)
     assert sap(codes, factor) == pytest.approx(0.5, abs=0.06)
+
+
+def test_sap_cuts_a_latent_once_less_than_the_factor_has_values():
+    # The factor is the parity of four levels: one threshold gets three of them right, more would get all.
+    level = np.arange(4000) % 4
+    codes = np.stack([level, np.zeros(4000)], axis=1)
+    assert sap(codes, level[:, None] % 2) == pytest.approx(0.75 - 0.5, abs=0.03)
+
+
+def test_sap_fits_rare_values_as_it_scores_them():
+    # Of the rare value 80% lie above the threshold, of the common one 20%: by number, all above are common.
+    rare = np.arange(5000) % 10 == 0
+    above = np.where(np.arange(5000) // 10 % 5 < 4, rare, ~rare)
+    codes = np.stack([above, np.zeros(5000)], axis=1).astype(float)
+    assert sap(codes, rare[:, None].astype(int)) == pytest.approx(0.8 - 0.5, abs=0.05)
 
 
 def test_sap_is_scored_on_held_out_examples():

@@ -49,6 +49,19 @@ def test_zero_between_equals_even_when_badly_conditioned():
     covariance = (covariance + covariance.T) / 2
     distance = frechet_distance(np.zeros(30), covariance, np.zeros(30), covariance)
     assert 0 <= distance < 1e-10
+    # Apart by 1 in the mean, so that an error to either side shows.
+    apart = frechet_distance(np.zeros(30), covariance, np.eye(30)[0], covariance)
+    np.testing.assert_allclose(apart, 1, rtol=1e-9)
+
+
+def test_never_negative_by_rounding():
+    gaussians = [gaussian(np.random.default_rng(seed), 5) for seed in range(20)]
+    assert all(frechet_distance(*g, *g) >= 0 for g in gaussians)
+
+
+def test_as_many_examples_as_dimensions_are_enough():
+    features = np.random.default_rng(7).normal(size=(3, 3))
+    np.testing.assert_allclose(feature_statistics(features).covariance, np.cov(features, rowvar=False), rtol=1e-12)
 
 
 @settings(deadline=None, max_examples=15)

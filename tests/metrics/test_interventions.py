@@ -35,6 +35,21 @@ def test_noise_scores_by_chance(score):
 
 
 @SCORES
+def test_votes_that_fit_do_not_score(score):
+    # Twenty votes over forty useless latents can be learned by heart.
+    factors, codes = independent_factors(), noise(3000, 40)
+    values = [score(codes, factors, num_votes=20, seed=seed) for seed in range(20)]
+    assert abs(np.mean(values) - 1 / 3) < 4 * np.sqrt(2 / 9 / 400)
+
+
+@SCORES
+def test_half_precision_codes_do_not_overflow(score):
+    factors = independent_factors()
+    codes = (300 * factors).astype(np.float16)
+    assert score(codes, factors, num_votes=200) == score(codes.astype(float), factors, num_votes=200) == 1
+
+
+@SCORES
 def test_collapsed_latents_do_not_count(score):
     factors = independent_factors()
     collapsed = 1e-3 * noise(3000, 2)

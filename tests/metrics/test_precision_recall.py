@@ -30,11 +30,16 @@ def test_equals_loops(x64, k):
 
 
 def test_ties_count_as_so_many_neighbours():
-    """Neighbours of 0 at distances 1, 1, 3: the second is at 1, not at 3."""
-    real = jnp.array([[0.0], [1.0], [-1.0], [3.0]])
-    fake = jnp.array([[5.5], [5.0], [-2.5], [-3.5]])
-    # Balls for k = 2: 0±1, 1±2, −1±2, 3±3, so up to 6 and down to −3.
+    """Neighbours of 0 at distances 1, 1, 10: the second is at 1, not at 10."""
+    real = jnp.array([[0.0], [1.0], [-1.0], [10.0]])
+    fake = jnp.array([[5.0], [-5.0], [2.5], [0.5]])
+    # Balls for k = 2: 0±1, 1±2, −1±2 and 10±10; to its third neighbour, 0±10 would hold −5 too.
     assert precision_recall(real, fake, k=2).precision == 0.75
+
+
+def test_balls_are_closed():
+    real, fake = jnp.arange(4.0)[:, None], jnp.array([[4.0], [-1.0], [4.001], [-1.001]])
+    assert precision_recall(real, fake, k=1).precision == 0.5
 
 
 def test_equal_sets_are_perfect_and_far_sets_are_nothing():
