@@ -74,7 +74,7 @@ class _Entry:
             arrays = {}
             for key, file_name in manifest.items():
                 arrays[key] = np.load(self._folder / file_name, mmap_mode="r", allow_pickle=False)
-                if not file_name.endswith(f"-{array_fingerprint(arrays[key])}.npy"):
+                if file_name != self._name(key, arrays[key]):
                     return None
         except Exception:  # a damaged header makes np.load raise nearly anything, and reading anew is always right
             return None
@@ -102,7 +102,7 @@ class _Entry:
                 if not isinstance(array, np.memmap) or array.filename is None:
                     return arrays  # this one found no room on the disk
                 array.flush()
-                manifest[key] = f"{self._stem}-{key}-{array_fingerprint(array)}.npy"
+                manifest[key] = self._name(key, array)
                 os.replace(array.filename, self._folder / manifest[key])
             path = self._temporary_file()
             path.write_text(json.dumps(manifest))
@@ -115,6 +115,9 @@ class _Entry:
     def clean(self) -> None:
         for path in self._temporary:
             path.unlink(missing_ok=True)
+
+    def _name(self, key: str, array: np.ndarray) -> str:
+        return f"{self._stem}-{key}-{array_fingerprint(array)}.npy"
 
     def _temporary_file(self) -> Path:
         descriptor, path = tempfile.mkstemp(dir=self._folder, prefix=f"{self._stem}-", suffix=".part")
