@@ -117,7 +117,7 @@ def result(name: str, scale: Scale, head: str, outcome: Outcome, *, seeds: int, 
     import importlib.metadata
 
     import jaxgen
-    from jaxgen.runs import revision
+    from jaxgen.folder import revision
 
     packages = ("jax", "flax", "optax", "numpy", "scikit-learn")
     return {

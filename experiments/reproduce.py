@@ -24,7 +24,7 @@ from figures import HEADINGS, PICTURE_BYTES, RESULTS, ROOT, Scale, columns, perf
 from PIL import Image
 
 from jaxgen.errors import UserError
-from jaxgen.runs import write_json
+from jaxgen.folder import write_json
 
 README = ROOT / "experiments" / "README.md"
 BEGIN, END = "<!-- results: written by reproduce.py -->", "<!-- end of results -->"

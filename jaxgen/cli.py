@@ -2,16 +2,16 @@
 
 import ast
 import dataclasses
-import difflib
+import errno
 import inspect
 import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, nearest, storage_error
 
 Which = Literal["best", "last"]
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        return _mistake(f"there is no command {name!r}; {_nearest(name, COMMANDS)}")
+        return _mistake(f"there is no command {name!r}; {nearest(name, COMMANDS)}")
     try:
         return COMMANDS[name](rest) or 0
     except UserError as error:
@@ -58,11 +58,6 @@ def _interrupted(error: Exception) -> int | None:
         return None
     print(f"\njaxgen: {error}; everything is saved, the same command goes on from there", file=sys.stderr)
     return 128 + error.signum
-
-
-def _nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known)}"
 
 
 def _overview() -> str:
@@ -165,66 +160,74 @@ def train(arguments: Sequence[str]) -> None:
         raise UserError(f"'jaxgen train' needs a model first, one of {', '.join(model_summaries())}")
     name = arguments[0]
     if name not in model_summaries():
-        raise UserError(f"there is no model {name!r}; {_nearest(name, model_summaries())}")
+        raise UserError(f"there is no model {name!r}; {nearest(name, model_summaries())}")
     parsed = _train_arguments(name, arguments[1:])
     from jaxgen import report, runs
     from jaxgen.training import Options
+    from jaxgen.training.devices import leads
 
-    workdir = parsed.run.workdir or Path("runs") / f"{name}-{Path(parsed.run.data).stem}"
+    where: Where = Where(**vars(parsed.run))
+    workdir = where.workdir or Path("runs") / f"{name}-{Path(where.data).stem}"
     result = runs.train(
         name,
         vars(parsed.model),
-        data=parsed.run.data,
+        data=where.data,
         workdir=workdir,
         options=Options(**vars(parsed.training)),
-        data_dir=parsed.run.data_dir,
-        data_scale=parsed.run.data_scale,
-        num_devices=parsed.run.devices,
+        data_dir=where.data_dir,
+        data_scale=where.data_scale,
+        num_devices=where.devices,
     )
+    if not leads():
+        return
     if result.start == int(result.state.step.max()):
         print(f"{workdir} was already finished at step {result.start}; nothing was left to train")
     print(f"report: {report.write(workdir)}")
 
 
-def _train_arguments(name: str, arguments: Sequence[str]) -> Any:
+class Where(NamedTuple):
+    """What a run is trained on, and where.
 
+    Attributes:
+      data: Data set: a name of 'jaxgen list', any TensorFlow Datasets name, or a .npz, .npy or .csv file.
+      data_dir: Folder of prepared TensorFlow Datasets.
+      data_scale: Raw value that becomes 1; 255 for bytes, 16 for the digits, 1 for floats by default.
+      workdir: The run's folder; runs/MODEL-DATA by default.
+      devices: Local devices to use; all by default.
+    """
+
+    data: str = "digits"
+    data_dir: str | None = None
+    data_scale: float | None = None
+    workdir: Path | None = None
+    devices: int | None = None
+
+
+def _train_arguments(name: str, arguments: Sequence[str]) -> Any:
+    """Parses the flags of a run: those of the model from its factory's signature, the others from their tables."""
     from jaxgen import runs
     from jaxgen.training import Options
 
     factory = runs.factory(name)
     parameters = inspect.signature(factory, eval_str=True).parameters.values()
     own = {p.name: (p.annotation, p.default) for p in parameters if p.name not in runs.DATA_ARGUMENTS}
-    model = _struct("Model", own, _argument_help(factory))
-    hints = inspect.get_annotations(Options, eval_str=True)
-    fields = {field: (hints[field], Options._field_defaults[field]) for field in Options._fields}
-    options = _struct("Training", fields, _argument_help(Options, "Attributes"))
-    run = _struct(
-        "Run",
-        {
-            "data": (str, "digits"),
-            "data_dir": (str | None, None),
-            "data_scale": (float | None, None),
-            "workdir": (Path | None, None),
-            "devices": (int | None, None),
-        },
-        {
-            "data": "Data set: a name of 'jaxgen list', any TensorFlow Datasets name, or a .npz, .npy or .csv file.",
-            "data_dir": "Folder of prepared TensorFlow Datasets.",
-            "data_scale": "Raw value that becomes 1; 255 for bytes, 16 for the digits, 1 for floats by default.",
-            "workdir": "The run's folder; runs/MODEL-DATA by default.",
-            "devices": "Local devices to use; all by default.",
-        },
-    )
+    groups = {
+        "run": _table("Run", Where),
+        "model": _struct("Model", own, _argument_help(factory)),
+        "training": _table("Training", Options),
+    }
     whole = dataclasses.make_dataclass(
-        "Train",
-        [
-            ("run", run, dataclasses.field(default_factory=run)),
-            ("model", model, dataclasses.field(default_factory=model)),
-            ("training", options, dataclasses.field(default_factory=options)),
-        ],
+        "Train", [(key, group, dataclasses.field(default_factory=group)) for key, group in groups.items()]
     )
     description = (inspect.getdoc(factory) or "").split("\n\nArgs:")[0]
     return _parse(whole, arguments, prog=f"jaxgen train {name}", description=description)
+
+
+def _table(name: str, table: Any) -> type:
+    """A dataclass for tyro out of a NamedTuple whose docstring explains its attributes."""
+    hints = inspect.get_annotations(table, eval_str=True)
+    fields = {field: (hints[field], default) for field, default in table._field_defaults.items()}
+    return _struct(name, fields, _argument_help(table, "Attributes"))
 
 
 def _run_arguments(command: Callable[..., Any], arguments: Sequence[str]) -> Any:
@@ -320,10 +323,28 @@ COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
 }
 
 
+#: What follows where a thread's storage is full or broken: a file found closed, an event loop that is gone.
+_AFTERMATH = ("handle is closed", "Event loop is closed")
+
+
+def _unless_said(hook: Callable[[Any], object]) -> Callable[[Any], None]:
+    """A hook for what nobody caught that leaves out what the main thread says in one sentence, and nothing else."""
+
+    def show(unhandled: Any) -> None:
+        error = unhandled.exc_value
+        refused = None if error is None else storage_error(error)
+        full = refused is not None and refused.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and str(error) not in _AFTERMATH:
+            hook(unhandled)
+
+    return show
+
+
 def entry() -> NoReturn:
     """The process of ``jaxgen``: runs the command and exits with its code."""
-    # What a thread of the storage meets on a full disk reaches the main thread, and is said there in one sentence.
-    threading.excepthook = sys.unraisablehook = lambda _: None
+    # Threads of the storage and of TensorBoard meet a full disk too.
+    threading.excepthook = _unless_said(threading.excepthook)
+    sys.unraisablehook = _unless_said(sys.unraisablehook)
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

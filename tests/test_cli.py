@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from jaxgen import models, runs
-from jaxgen.cli import main
+from jaxgen.cli import _unless_said, main
 from jaxgen.data import names
 from jaxgen.errors import UserError
 from jaxgen.training import Options
@@ -106,7 +107,7 @@ def test_a_value_out_of_range_leaves_the_folder_to_the_corrected_command(capsys,
     ("x", "message"),
     [
         (np.arange(40, dtype=np.float32).reshape(10, 4) * 6.5, r"run from 0 to 253.5, outside \[0, 1\]"),
-        (np.full((10, 4), np.nan, np.float32), "are missing"),
+        (np.full((10, 4), np.nan, np.float32), "missing"),
         (np.full((10, 4), np.inf, np.float32), "infinite"),
         (np.zeros((0, 4), np.float32), "0 examples"),
         (np.zeros((10, 0), np.float32), "empty"),
@@ -216,6 +217,40 @@ def test_one_folder_is_for_one_process(capsys, tmp_path, finished):
         pass
 
 
+def test_a_run_that_another_process_trains_can_be_looked_at(capsys, tmp_path, finished):
+    """The newest whole checkpoint is taken; before the first there is one sentence."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / "checkpoints" / "5.orbax-checkpoint-tmp" / "state.orbax-checkpoint-tmp").mkdir(parents=True)
+    with runs.claim(folder, runs.read_config(folder)):
+        for command in ("evaluate", "sample", "report"):
+            assert main([command, str(folder), "--checkpoint", "last"]) == 0
+        assert json.loads((folder / "evaluation.json").read_text())["step"] == 4
+        shutil.rmtree(folder / "checkpoints")
+        for command in ("evaluate", "sample", "report"):
+            assert "no checkpoint yet; train it, or wait for its first" in sentence(capsys, command, str(folder))
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (OSError(28, "No space left on device"), False),
+        (ValueError("RESOURCE_EXHAUSTED: No space left on device [os_error_code='28']"), False),
+        (OSError("handle is closed"), False),
+        (RuntimeError("Event loop is closed"), False),
+        (OSError(2, "No such file or directory"), True),
+        (ValueError("shapes differ"), True),
+        (TypeError("a mistake"), True),
+    ],
+)
+def test_a_thread_is_silent_of_a_full_disk_alone(error, shown):
+    """What the system and TensorStore say of a full disk is said by the main thread; nothing else is hidden."""
+    seen = []
+    unhandled = threading.ExceptHookArgs((type(error), error, None, None))
+    _unless_said(seen.append)(unhandled)
+    assert seen == [unhandled] * shown
+
+
 def test_a_finished_run_says_so_and_changes_nothing(capsys, finished):
     kept = {path: path.read_bytes() for path in [finished / "config.json", finished / "metrics.jsonl"]}
     capsys.readouterr()
@@ -289,7 +324,7 @@ def test_figures_samples_and_page_of_a_run(capsys, finished):
         (["sample", "RUN", "--num", "0"], "--num must be at least 1, got 0"),
         (["sample", "RUN", "--replica", "1"], "--replica 1 was asked for, but the run has 1"),
         (["report", "RUN", "--replica", "-1"], "--replica -1"),
-        (["evaluate", "RUN", "--importance-samples", "-1"], "importance_samples must not be negative, got -1"),
+        (["evaluate", "RUN", "--importance-samples", "-1"], "importance_samples not negative, got"),
         (["list", "more"], "takes no arguments"),
     ],
 )

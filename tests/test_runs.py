@@ -2,16 +2,21 @@
 
 import inspect
 import json
+import logging
+import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen import models, runs
+from jaxgen import folder, models, report, runs
 from jaxgen.data import load
+from jaxgen.data.dataset import make_dataset
 from jaxgen.errors import UserError
-from jaxgen.training import Options
+from jaxgen.model import Aux, Condition, Model
+from jaxgen.training import Options, Result, checkpoint, evaluate
 from jaxgen.training.options import num_steps
 
 ARGUMENTS = {"hidden": (8,), "latents": 2, "importance_samples": 0, "likelihood": "gaussian"}
@@ -63,7 +68,9 @@ def test_what_is_recorded_builds_the_model_and_says_where_it_came_from(trained):
     full = inspect_defaults("vae") | {k: list(v) if isinstance(v, tuple) else v for k, v in ARGUMENTS.items()}
     assert config["arguments"] == full | {"shape": [8, 8, 1]}
     assert config["options"] == OPTIONS._asdict()
-    assert config["data"] == {"name": "digits", "fingerprint": load("digits").fingerprint, "scale": 16.0}
+    example = {"x": {"shape": [8, 8, 1], "dtype": "uint8"}, "label": {"shape": [], "dtype": "int32"}}
+    fingerprint = load("digits").fingerprint
+    assert config["data"] == {"name": "digits", "fingerprint": fingerprint, "scale": 16.0, "example": example}
     assert config["versions"]["jax"] == jax.__version__
     assert config["model"] == "vae"
 
@@ -129,7 +136,7 @@ def test_a_replica_or_checkpoint_that_is_not_there_is_named(trained, tmp_path):
 def test_names_of_models_and_arguments_are_suggested():
     with pytest.raises(UserError, match="did you mean 'vq_vae'"):
         runs.factory("vqvae")
-    with pytest.raises(UserError, match=r"the models are .*gan"):
+    with pytest.raises(UserError, match=r"choose from .*gan"):
         runs.factory("zzz")
     with pytest.raises(UserError, match="vae takes no argument 'latent'; did you mean 'latents'"):
         runs.build("vae", {"shape": (4,), "latent": 3})
@@ -148,7 +155,7 @@ def test_arguments_are_completed_by_the_data_and_the_defaults():
 def test_json_is_replaced_whole(tmp_path, monkeypatch):
     """Where the new file cannot be put in place, the old one stands."""
     path = tmp_path / "config.json"
-    runs.write_json(path, {"ü": [1]})
+    folder.write_json(path, {"ü": [1]})
     assert path.read_text(encoding="utf-8").endswith("\n")
 
     def full(*_arguments):
@@ -156,7 +163,7 @@ def test_json_is_replaced_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(UserError, match=r"cannot be written .No space left on device.; free space"):
-        runs.write_json(path, {"new": 2})
+        folder.write_json(path, {"new": 2})
     assert json.loads(path.read_text(encoding="utf-8")) == {"ü": [1]}
 
 
@@ -174,6 +181,141 @@ def test_a_cache_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
         assert jax.config.values["jax_compilation_cache_dir"] == "mine"
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_all_replicas_come_out_of_one_reading(trained, monkeypatch):
+    """Evaluated on all four devices, with the figures that the trainer took on two."""
+    path, _ = trained
+    read, made, evaluator = [], [], evaluate.Evaluator
+
+    def build(model, arrays, prepare, devices, **options):
+        made.append((len(devices.local), devices.replicas))
+        return evaluator(model, arrays, prepare, devices, **options)
+
+    original = checkpoint._read
+    monkeypatch.setattr(checkpoint, "_read", lambda path: read.append(path.name) or original(path))
+    monkeypatch.setattr(evaluate, "Evaluator", build)
+    report.evaluate(path, which="last")
+    assert (read, made) == (["6"], [(4, 2)])
+    recorded = [p for p in lines(path) if p["kind"] == "evaluate"][-1]
+    figures = json.loads((path / "evaluation.json").read_text())["figures"]
+    assert figures.keys() == recorded.keys() - {"step", "kind", "time"}
+    for name, value in figures.items():
+        np.testing.assert_allclose(value, recorded[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_a_page_compiles_each_function_of_the_model_once(trained, caplog):
+    """Beside them: the examples, a key, and what a constant or two cost."""
+    with jax.log_compiles(True), caplog.at_level(logging.WARNING):
+        report.write(trained[0], which="last", index=1)
+    compiled = re.findall(r"Compiling jit\((\w+)\)", caplog.text)
+    for name in ("encode", "decode", "reconstruct", "sample", "prepared"):
+        assert compiled.count(name) == 1, name
+    assert len(compiled) <= 12, compiled
+
+
+def conditional_mean(*, shape: tuple[int, ...], condition_size: int | None) -> Model:
+    """Mean = table · condition: what a model that is told a vector learns of it.
+
+    Args:
+      shape: Shape of one example.
+      condition_size: Width of the vector.
+    """
+
+    def predict(params, condition):
+        return jnp.tensordot(condition, params["mean"]["table"], 1)
+
+    def init(key, batch):
+        assert batch["label"].shape[1:] == (2,)
+        return {"mean": {"table": jnp.zeros((*batch["condition"].shape[1:], *batch["x"].shape[1:]))}}, {}
+
+    def loss(params, statistics, batch, key, train):
+        return jnp.square(predict(params, batch["condition"]) - batch["x"]).mean(), Aux({}, statistics)
+
+    def evaluate(params, statistics, batch, key):
+        return {"loss": jnp.square(predict(params, batch["condition"]) - batch["x"]).mean(axis=-1)}
+
+    def reconstruct(params, statistics, x, *, condition):
+        return predict(params, condition)
+
+    def sample(params, statistics, key, n, *, condition):
+        assert condition.shape == (n, 3)
+        return predict(params, condition)
+
+    return Model(
+        init=init,
+        losses={"mean": loss},
+        turns={"mean": 1},
+        evaluate=evaluate,
+        reconstruct=reconstruct,
+        sample=sample,
+        condition=Condition("condition", condition_size or 0, classes=False),
+    )
+
+
+@pytest.fixture
+def conditioned(tmp_path, monkeypatch):
+    """A run on points with vectors for labels and for conditions; its data."""
+    generator = np.random.default_rng(0)
+    condition = generator.normal(size=(70, 3)).astype(np.float32)
+    arrays = {
+        "x": condition[:, :2] + np.float32(1),
+        "label": generator.normal(size=(70, 2)).astype(np.float16),
+        "condition": condition,
+    }
+    train, test = ({name: a[part] for name, a in arrays.items()} for part in (slice(40), slice(40, 70)))
+    made = make_dataset("told", train, test, scale=1.0)
+    for module in (runs, report):
+        monkeypatch.setattr(module, "load", lambda *_arguments, **_keywords: made)
+    monkeypatch.setattr(models, "conditional_mean", conditional_mean, raising=False)
+    monkeypatch.setattr(models, "__all__", [*models.__all__, "conditional_mean"])
+    options = Options(steps=20, batch_size=20, learning_rate=0.1)
+    runs.train("conditional_mean", {}, data="told", workdir=tmp_path / "run", options=options, quiet=True)
+    return tmp_path / "run", made
+
+
+def test_whatever_comes_with_an_example_is_recorded_and_builds_the_model_again(conditioned):
+    """Conditions and labels of any shape, which decide the shapes of parameters."""
+    path, made = conditioned
+    recorded = runs.read_config(path)
+    assert recorded["arguments"] == {"shape": [2], "condition_size": 3}
+    assert recorded["data"]["example"] == {
+        "x": {"shape": [2], "dtype": "float32"},
+        "label": {"shape": [2], "dtype": "float16"},
+        "condition": {"shape": [3], "dtype": "float32"},
+    }
+    assert made.num_classes is None
+    table = runs.open_run(path).params["mean"]["table"]
+    assert table.shape == (3, 2)
+    [paths] = [p for p in report.sample(path, num=50) if p.suffix == ".npz"]
+    told = made.test["condition"][np.arange(50) % 30]
+    np.testing.assert_allclose(np.load(paths)["x"], told @ table, rtol=1e-5, atol=1e-6)
+    assert "Reconstructions" in report.write(path).read_text(encoding="utf-8")
+
+
+def test_of_several_processes_only_the_first_writes(tmp_path, monkeypatch):
+    """Another has its part of the training and of the checkpoints, and nothing to write with."""
+    given = []
+
+    def train(model, dataset, options, *, writers, console, checkpoints, **_keywords):
+        given.append((len(writers), console is not None, checkpoints))
+        return Result(None, {}, 0.0)
+
+    class Shared:
+        def __init__(self, folder):
+            self.folder = folder
+
+        def close(self): ...
+
+    monkeypatch.setattr(runs, "train_model", train)
+    monkeypatch.setattr(runs, "Checkpoints", Shared)
+    for process, path in enumerate((tmp_path / "first", tmp_path / "second")):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        runs.train("vae", ARGUMENTS, data="digits", workdir=path, options=OPTIONS)
+        assert given[-1][2].folder == path / "checkpoints"
+    assert given[0][:2] != (0, False) == given[1][:2]
+    assert sorted(p.name for p in (tmp_path / "first").iterdir())[:3] == [".lock", "config.json", "metrics.jsonl"]
+    assert not (tmp_path / "second").exists()
 
 
 def test_the_schedule_of_a_game_counts_rounds():

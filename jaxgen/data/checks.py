@@ -87,16 +87,12 @@ def check_arrays(dataset: Dataset) -> None:
                 f"{dataset.name}: the mask of the {name} split has shape {split['mask'].shape}, its examples "
                 f"{x.shape}: give one entry for each value."
             )
-        if "condition" in split and len(split["condition"]) != len(x):
-            raise UserError(
-                f"{dataset.name}: the {name} split has {len(x)} examples but {len(split['condition'])} conditions: "
-                "give one for each."
-            )
-        if "label" in split and split["label"].shape != (len(x),):
-            raise UserError(
-                f"{dataset.name}: the {name} split has {len(x)} examples but labels of shape "
-                f"{split['label'].shape}: give one integer for each example."
-            )
+        for key, array in split.items():
+            if array.shape[:1] != (len(x),):
+                raise UserError(
+                    f"{dataset.name}: the {name} split has {len(x)} examples but {key} of shape {array.shape}: "
+                    "give one entry for each example."
+                )
     width = math.prod(dataset.shape)
     if dataset.columns is not None and sum(dataset.columns) != width:
         raise UserError(

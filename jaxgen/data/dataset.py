@@ -38,7 +38,7 @@ class Dataset(NamedTuple):
         test: the same for the held-out split.
         shape: of one example; an image is [height, width, channels].
         scale: network units are x / scale (255 for 8-bit images, 16 for the digits, 1 for floats).
-        num_classes: number of labels, None without labels.
+        num_classes: number of labels, None without labels that are classes.
         fingerprint: short hexadecimal digest of both splits' content.
         modes: of a synthetic density, None for anything else.
         columns: of a table of mixed types, the width of each column in "x": 1 for a number, more for the one-hot
@@ -123,10 +123,10 @@ def make_dataset(
     columns: tuple[int, ...] | None = None,
 ) -> Dataset:
     """Fill in what follows from the arrays: the example's shape, the number of classes, the fingerprint."""
+    labels = [split["label"] for split in (train, test) if "label" in split]
     num_classes = None
-    if "label" in train:
-        labels = [split["label"] for split in (train, test) if "label" in split and len(split["label"])]
-        num_classes = 1 + max((int(label.max()) for label in labels), default=-1)
+    if labels and all(label.ndim == 1 and label.dtype.kind in "iu" for label in labels):
+        num_classes = 1 + max((int(label.max()) for label in labels if len(label)), default=-1)
     parts = [f"{key}:{array_fingerprint(split[key])}" for split in (train, test) for key in sorted(split)]
     fingerprint = blake2b(" ".join(parts).encode(), digest_size=8).hexdigest()
     return Dataset(name, train, test, train["x"].shape[1:], float(scale), num_classes, fingerprint, modes, columns)

@@ -76,6 +76,12 @@ def _digest(flat: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def _last_clause(error: Exception) -> str:
+    """What TensorStore found, without the addresses before it and the specification after it."""
+    first = (str(error).splitlines() or [""])[0].partition(" [tensorstore_spec")[0].rpartition('": ')[2]
+    return first[:200] or type(error).__name__
+
+
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and record of one checkpoint, without a manager: that reads the metrics of all, and another process's too.
 
@@ -93,8 +99,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         refused = storage_error(error)
         if refused and refused.errno in _UNREACHABLE:
             raise UserError(f"{path} cannot be read ({refused.strerror}); make it readable and try again") from error
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise _DamagedError((refused and refused.strerror) or lines[0][:200]) from error
+        raise _DamagedError((refused and refused.strerror) or _last_clause(error)) from error
     record = items["record"]
     flat = {name: np.asarray(leaf) for name, leaf in items["state"].items()}
     if not isinstance(record, dict) or record.pop("digest", None) != _digest(flat, record):
@@ -175,6 +180,8 @@ class Checkpoints:
         """
         self._settle()
         self._saving = self._thread.submit(self._write, step, _flatten(state), dict(record), objective)
+        if jax.process_count() > 1:
+            self._settle()  # orbax's barriers are computations on all devices: they must not overtake the trainer's
 
     def _write(self, step: int, flat: dict[str, np.ndarray], record: dict[str, Any], objective: float | None) -> None:
         assert self._manager is not None

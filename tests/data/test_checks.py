@@ -1,5 +1,6 @@
 """Each kind of bad value is named with the range seen and the remedy; good values pass without a word."""
 
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -100,9 +101,11 @@ def test_arrays_that_do_not_fit():
         check_values(dataset(np.zeros((0, 3))), "real")
     with pytest.raises(UserError, match=r"test split has shape \(2,\), but \(3,\) was expected"):
         check_values(dataset(np.zeros((4, 3)), np.zeros((4, 2))), "real")
-    labelled = {"x": np.zeros((4, 2), np.float32), "label": np.zeros(3, np.int32)}
-    with pytest.raises(UserError, match=r"4 examples but labels of shape \(3,\)"):
-        check_values(dataset(labelled["x"])._replace(train=labelled), "real")
+    x = np.zeros((4, 2), np.float32)
+    for name, array in (("label", np.zeros(3, np.int32)), ("condition", np.zeros((5, 4))), ("label", np.array(1))):
+        with pytest.raises(UserError, match=rf"4 examples but {name} of shape {re.escape(str(array.shape))}"):
+            check_values(dataset(x)._replace(train={"x": x, name: array}), "real")
+    check_values(dataset(x)._replace(train={"x": x, "label": np.zeros((4, 2)), "condition": np.zeros((4, 3))}), "real")
     ragged = np.array([np.zeros(2), np.zeros(3)], dtype=object)
     with pytest.raises(UserError, match="object, not numbers of one shape"):
         check_values(dataset([[0.0]])._replace(train={"x": ragged}), "real")

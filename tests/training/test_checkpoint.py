@@ -146,6 +146,30 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_no_damage(tmp_path, m
     assert (tried, restored.step, restored.state["a"].tolist()) == (["2", "5"], 5, [5, 5, 5])
 
 
+def test_a_reader_beside_a_trainer_always_finds_a_whole_checkpoint(tmp_path):
+    """Eighty checkpoints as fast as they can be written, each the best: what is read belongs together."""
+    writer = Checkpoints(tmp_path)
+
+    def train():
+        for step in range(1, 81):
+            writer.save(step, {"a": np.full(3, step)}, {"figures": {"step": step}}, objective=-float(step))
+        writer.wait()
+
+    trainer, seen = threading.Thread(target=train), []
+    trainer.start()
+    reader = Checkpoints(tmp_path, read_only=True)
+    while trainer.is_alive():
+        restored = reader.restore({"a": np.zeros(3)}, step=reader.best())
+        if restored is not None:
+            seen.append(restored.step)
+            assert restored.state["a"].tolist() == [restored.step] * 3
+            assert restored.record["figures"] == {"step": restored.step}
+    trainer.join()
+    writer.close()
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 3
+
+
 def test_of_several_processes_only_the_first_renames(tmp_path, monkeypatch):
     state = saved(tmp_path, 1, 2)
     (tmp_path / "2" / "record" / "metadata").write_text("{")
