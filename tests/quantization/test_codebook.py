@@ -46,6 +46,16 @@ def test_every_code_is_nearest_to_itself(codes):
     np.testing.assert_array_equal(nearest_code(codebook, codebook), np.arange(codes))
 
 
+@pytest.mark.parametrize("dim", [1, 3, 17, 64, 300])
+def test_no_index_lies_beyond_the_codebook(dim):
+    # Codes are searched in blocks: near the last code, whatever fills its block must not win.
+    codebook = normals(dim, 65, dim)
+    vectors = codebook[-1] + 1e-3 * normals(dim + 1, 2000, dim)
+    np.testing.assert_array_equal(nearest_code(vectors, codebook), 64)
+    far = np.array([np.inf, -np.inf, np.nan, 1e38], np.float32)[:, None] * np.ones(dim, np.float32)
+    assert np.all(nearest_code(far, codebook) < 65)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 199))
 def test_ties_take_the_lowest_index(seed, first):
