@@ -293,6 +293,18 @@ def test_whatever_comes_with_an_example_is_recorded_and_builds_the_model_again(c
     assert "Reconstructions" in report.write(path).read_text(encoding="utf-8")
 
 
+def test_what_was_not_observed_is_for_models_that_allow_it(tmp_path, monkeypatch):
+    x = np.random.default_rng(0).uniform(size=(40, 4)).astype(np.float32)
+    x[::3, 1] = np.nan
+    np.save(tmp_path / "holes.npy", x)
+    monkeypatch.setattr(runs, "train_model", lambda *_arguments, **_keywords: Result(None, {}, 0.0))
+    given = {"data": str(tmp_path / "holes.npy"), "options": OPTIONS, "quiet": True}
+    runs.train("vae", ARGUMENTS, workdir=tmp_path / "vae", **given)
+    with pytest.raises(UserError, match="are missing"):
+        runs.train("gan", {}, workdir=tmp_path / "gan", **given)
+    assert not (tmp_path / "gan").exists()
+
+
 def test_of_several_processes_only_the_first_writes(tmp_path, monkeypatch):
     """Another has its part of the training and of the checkpoints, and nothing to write with."""
     given = []

@@ -70,6 +70,24 @@ def test_the_digest_copies_nothing_and_is_not_taken_by_the_trainer(tmp_path, mon
     assert seen[0] is not threading.main_thread()
 
 
+def test_a_save_is_waited_for_only_where_processes_wait_for_each_other(tmp_path, monkeypatch):
+    """Their barrier is a computation on all devices, which must come at the same moment of training on each."""
+    written = threading.Event()
+    monkeypatch.setattr(Checkpoints, "_write", lambda *_arguments: written.wait(10))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {}, {}, objective=None)
+    assert not checkpoints._saving.done()
+    written.set()
+    checkpoints.wait()
+    written.clear()
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    threading.Timer(0.1, written.set).start()
+    checkpoints.save(2, {}, {}, objective=None)
+    assert written.is_set()
+    monkeypatch.undo()
+    checkpoints.close()
+
+
 FULL = ValueError("RESOURCE_EXHAUSTED: Error writing \"a/0\": No space left on device [os_error_code='28']")
 
 
