@@ -28,7 +28,7 @@ from jaxgen.training.state import replica
 from jaxgen.writers import ConsoleWriter, JsonlWriter, TensorBoardWriter, Writer
 
 #: Arguments of a factory that the data decides, not the user.
-DATA_ARGUMENTS = ("shape", "num_classes", "condition_size")
+DATA_ARGUMENTS = ("shape", "num_classes", "condition_size", "columns")
 
 Which = Literal["best", "last"]
 
@@ -88,6 +88,7 @@ def complete(name: str, arguments: Mapping[str, Any], dataset: Dataset) -> dict[
         "shape": dataset.shape,
         "num_classes": dataset.num_classes,
         "condition_size": dataset.condition_size,
+        "columns": dataset.columns,
     }
     full = {}
     for key, parameter in inspect.signature(factory(name)).parameters.items():

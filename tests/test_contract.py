@@ -1,5 +1,6 @@
 """What every exported model keeps to, with no line about any one of them."""
 
+import functools
 import inspect
 import json
 import os
@@ -83,6 +84,12 @@ def shapes(tree):
 
 def take(batch, index):
     return jax.tree.map(lambda a: a[jnp.asarray(index)], batch)
+
+
+def told(built: Built, index=slice(None)) -> dict[str, Any]:
+    """What a conditional model is given besides."""
+    condition = built.model.condition
+    return {} if condition is None else {"condition": built.batch[condition.name][index]}
 
 
 def finite(tree) -> bool:
@@ -193,16 +200,17 @@ def test_latents_and_reconstructions_have_their_shapes(built):
     model, x = built.model, built.batch["x"]
     code = None
     if model.encode:
-        code = jax.jit(model.encode)(built.params, built.statistics, x)
+        code = jax.jit(model.encode)(built.params, built.statistics, x, **told(built))
         assert code.shape[0] == BATCH
         if jnp.issubdtype(code.dtype, jnp.floating):
             assert code.shape == (BATCH, model.latents)
-        np.testing.assert_array_equal(code, jax.jit(model.encode)(built.params, built.statistics, x))
+        again = jax.jit(model.encode)(built.params, built.statistics, x, **told(built))
+        np.testing.assert_array_equal(code, again)
     elif model.latents:
         code = jnp.ones((BATCH, model.latents))
     for function, argument in ((model.decode, code), (model.reconstruct, x)):
         if function:
-            values = jax.jit(function)(built.params, built.statistics, argument)
+            values = jax.jit(function)(built.params, built.statistics, argument, **told(built))
             assert (values.shape, values.dtype) == (x.shape, jnp.float32)
             assert finite(values)
 
@@ -210,7 +218,7 @@ def test_latents_and_reconstructions_have_their_shapes(built):
 def test_samples_are_a_function_of_the_key(built):
     if built.model.sample is None:
         pytest.skip("no generative model")
-    sample = jax.jit(built.model.sample, static_argnums=3)
+    sample = functools.partial(jax.jit(built.model.sample, static_argnums=3), **told(built))
     values = sample(built.params, built.statistics, KEY, BATCH)
     assert values.shape == built.batch["x"].shape
     assert finite(values)
@@ -257,3 +265,46 @@ def test_models_print_nothing_and_touch_nothing(name, capfd):
     jax.eval_shape(fresh.model.evaluate, fresh.params, fresh.statistics, fresh.batch, KEY)
     assert world() == before
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_condition_is_needed_where_there_is_one_and_matters(built):
+    if built.model.condition is None:
+        pytest.skip("not conditional")
+    model, given = built.model, told(built)["condition"]
+    with pytest.raises(ValueError, match="this model is conditional"):
+        model.encode(built.params, built.statistics, built.batch["x"])
+    z = jax.random.normal(KEY, (BATCH, model.latents))
+    values = model.decode(built.params, built.statistics, z, condition=given)
+    others = model.decode(built.params, built.statistics, z, condition=jnp.roll(given, 1))
+    assert not np.allclose(values, others)
+
+
+def test_several_completions_keep_what_was_observed(built):
+    model, x = built.model, built.batch["x"]
+    if model.impute is None:
+        pytest.skip("imputes nothing")
+    hidden = jnp.where(jnp.arange(x.size).reshape(x.shape) % 2 == 0, x, jnp.nan)
+    impute = functools.partial(jax.jit(model.impute, static_argnums=4), **told(built))
+    values = impute(built.params, built.statistics, hidden, KEY, 3)
+    assert values.shape == (3, *x.shape)
+    assert finite(values)
+    observed = np.broadcast_to(~np.isnan(hidden), values.shape)
+    np.testing.assert_array_equal(np.asarray(values)[observed], np.broadcast_to(x, values.shape)[observed])
+    assert not np.array_equal(values[0], values[1])
+
+
+def test_missing_values_are_taken_or_refused_at_the_start(built):
+    """What says that it takes them has a loss that they do not touch."""
+    mask = jnp.arange(built.batch["x"].size).reshape(built.batch["x"].shape) % 3 > 0
+    if not built.model.missing:
+        hidden = load("digits")
+        hidden.train["mask"] = np.arange(hidden.train["x"].size).reshape(hidden.train["x"].shape) % 3 > 0
+        with pytest.raises(UserError, match="values of the train split are missing"):
+            check_values(hidden, built.model.domain, binarized=True, allow_missing=built.model.missing)
+        return
+    for player, loss in built.model.losses.items():
+        values = []
+        for filler in (0.0, 0.5):
+            batch = built.batch | {"x": jnp.where(mask, built.batch["x"], filler), "mask": mask}
+            values.append(jax.jit(loss, static_argnums=4)(built.params, built.statistics, batch, KEY, True)[0])
+        assert values[0] == values[1], player

@@ -41,7 +41,7 @@ def discrete_vae(
     beta: float = 1.0,
     kl_warmup: int = 0,
     samples: int = 1,
-    importance_samples: int = 64,
+    importance_samples: int = 16,
 ) -> Model:
     """Discrete VAE: categorical latents, learned through a relaxation or the score function.
 

@@ -31,7 +31,7 @@ def info_vae(
     fixed_scale: float = 1.0,
     alpha: float = 1.0,
     mmd_weight: float = 100.0,
-    importance_samples: int = 64,
+    importance_samples: int = 16,
 ) -> Model:
     """InfoVAE: keeps the mutual information that the ELBO penalizes; with α = 1 it is the MMD-VAE.
 

@@ -37,7 +37,7 @@ def oi_vae(
     sparsity: float = 1.0,
     step_ratio: float = 1.0,
     weight_decay: float = 0.001,
-    importance_samples: int = 64,
+    importance_samples: int = 16,
 ) -> Model:
     """Output-interpretable VAE: a generator for each group of variables, which few latents reach.
 

@@ -27,7 +27,7 @@ def vae(
     free_nats: float = 0.0,
     samples: int = 1,
     bound: Bound = "elbo",
-    importance_samples: int = 64,
+    importance_samples: int = 16,
 ) -> Model:
     """Variational autoencoder: ELBO, β-VAE, σ-VAE or IWAE, with any network and likelihood.
 

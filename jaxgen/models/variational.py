@@ -42,7 +42,7 @@ def variational(
     kl_weight: float = 1.0,
     samples: int = 1,
     bound: Bound = "elbo",
-    importance_samples: int = 64,
+    importance_samples: int = 16,
     condition: Condition | None = None,
     prior: nn.Module | None = None,
     spatial: bool = False,
