@@ -67,6 +67,24 @@ def test_uniform_density_is_cut_evenly_even_inside_a_larger_support(x64):
     np.testing.assert_allclose(quantizer.distortion, 0.1**2 / 12, rtol=1e-8)
 
 
+def test_a_level_in_a_gap_of_the_density_stays_finite(x64):
+    # Uniform on two pieces of unequal mass; on the way a level has the gap as its cell.
+    weight = 4.38971285e-4
+
+    def density(x):
+        left, right = stats.uniform(4.0, 0.0625).pdf(x), stats.uniform(4.75, 0.125).pdf(x)
+        return weight * left + (1 - weight) * right
+
+    levels, boundaries, distortion = map(np.asarray, lloyd_max(density, 9, support=(0.0, 8.25)))
+    assert np.all(np.diff(levels) > 0)
+    grid = np.concatenate(
+        [4.0 + 0.0625 * (np.arange(4000) + 0.5) / 4000, 4.75 + 0.125 * (np.arange(4000) + 0.5) / 4000]
+    )
+    mass = np.repeat([weight, 1 - weight], 4000) / 4000
+    expected = np.sum(mass * (grid - levels[np.searchsorted(boundaries, grid)]) ** 2)
+    np.testing.assert_allclose(distortion, expected, rtol=1e-3)
+
+
 def test_one_level_is_the_mean_and_the_variance(x64):
     quantizer = lloyd_max(stats.gamma(3).pdf, 1, support=(0, np.inf))
     np.testing.assert_allclose(quantizer.levels, [3.0], rtol=1e-10)
