@@ -325,17 +325,20 @@ def kl_decomposition(
         \log\frac{q(z|x)}{p(z)} = \log\frac{q(z|x)}{q(z)} + \log\frac{q(z)}{\prod_d q(z_d)}
         + \sum_d \log\frac{q(z_d)}{p(z_d)}
 
-    q(z) is estimated over the batch of size M from a data set of size N. "weighted" is Σ_j q(z|x_j)/(NM),
-    biased; "stratified" weighs the example's own posterior by 1/N and the others by (N−1)/(N(M−1)), unbiased
-    for q(z) and exact where the batch is the data set. After the logarithm both are biased, and the total
-    correlation can be negative. Over several devices gather z, mean and logvar first.
+    q(z) is estimated over the batch of size M from a data set of size N. Take "stratified" for figures: it weighs
+    the example's own posterior by 1/N and the others by (N−1)/(N(M−1)), unbiased for q(z) and exact where the batch
+    is the data set. Take "weighted", Σ_j q(z|x_j)/(NM), to train β-TCVAE as published: each of its log densities is
+    too low by log M where posteriors are apart to log N where they overlap, which moves gradients little but makes no
+    figures (64 of 1000 overlapping posteriors with 3 latents: a mutual information of 9.0 nats where "stratified" has
+    2.4, a dimension-wise KL of −20.5 where it has 0.1). After the logarithm both are biased, and the total correlation
+    can be negative. Over several devices gather z, mean and logvar first.
 
     Args:
         z: [batch, latents], one sample of each posterior.
         mean: [batch, latents], the posteriors' means.
         logvar: [batch, latents], the posteriors' log-variances.
         dataset_size: N, not below the batch size.
-        estimator: "weighted" as in β-TCVAE's experiments, or "stratified".
+        estimator: "stratified" for figures, "weighted" for β-TCVAE's training objective.
 
     Returns:
         `KLDecomposition`, three [batch] arrays in nats whose means are the terms.
