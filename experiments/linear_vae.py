@@ -13,8 +13,8 @@ slow, hence the high rate, the whole set as one batch and a rate that falls to z
 
 from pathlib import Path
 
-import numpy as np
 from figures import Figure, Outcome, Scale, evaluated, main, pictures
+from files import ALL, digits_file
 
 from jaxgen import runs
 from jaxgen.training import Options
@@ -22,25 +22,10 @@ from jaxgen.training import Options
 TOLERANCE = 0.01
 
 
-def all_digits(folder: Path) -> tuple[Path, np.ndarray]:
-    """A file that has all digits / 16 in both splits, and the same as rows."""
-    from sklearn.datasets import load_digits
-
-    rows = load_digits(return_X_y=True)[0] / 16
-    path = folder / "digits.npz"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        images = rows.astype(np.float32).reshape(-1, 8, 8, 1)
-        partial = path.with_name("partial.npz")
-        np.savez(partial, x_train=images, x_test=images)
-        partial.replace(path)
-    return path, rows
-
-
 def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
     from sklearn.decomposition import PCA
 
-    data, rows = all_digits(workdir)
+    data, rows, _ = digits_file(workdir, train=ALL, test=ALL)
     options = Options(batch_size=len(rows), learning_rate=3e-2, schedule="cosine", seeds=seeds, log_every=500)
     figures = []
     for latents, steps in ((2, 6000), (10, 12_000)):
