@@ -290,6 +290,23 @@ REFUSED = {
         r"logits must be .* got \(4,\)",
     ),
     "mmd widths": (lambda: L.maximum_mean_discrepancy(Z34, Z34[:, :2]), r"\(3, 4\) and \(3, 2\)"),
+    "mmd kernel": (lambda: L.maximum_mean_discrepancy(Z34, Z34, kernel="linear"), "kernel must be .* got 'linear'"),
+    "mmd of images": (
+        lambda: L.maximum_mean_discrepancy(Z34[None], Z34[None]),
+        r"x and y must be \[n, dim\] and \[m, dim\], got \(1, 3, 4\)",
+    ),
+    "estimator of the decomposition": (
+        lambda: L.kl_decomposition(Z34, Z34, Z34, dataset_size=3, estimator="exact"),
+        "estimator must be .* got 'exact'",
+    ),
+    "no class": (
+        lambda: L.categorical_nll(Z34[:, :0], K34[:, 0]),
+        r"at least one class on the last axis, got shape \(3, 0\)",
+    ),
+    "levels of another shape": (
+        lambda: L.discretized_logistic_nll(Z34, Z34, K34[:, :1]),
+        r"mean and targets .*\(3, 4\) and \(3, 1\)",
+    ),
     "mmd of one sample": (
         lambda: L.maximum_mean_discrepancy(Z34, Z34[:1]),
         "at least 2 samples each, got 3 and 1",
@@ -337,7 +354,9 @@ Z34, K34 = np.zeros((3, 4), np.float32), np.zeros((3, 4), np.int32)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_input_is_refused_with_its_value(name):
+def test_bad_input_is_refused_with_its_value(name, monkeypatch):
+    # As users call it: the types and shapes of signatures are checked in tests alone.
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
     call, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         call()
