@@ -284,7 +284,7 @@ import sys
 from jaxgen import runs
 from jaxgen.training import Options
 data, workdir, budget, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-options = Options(epochs=max(epochs, 1), batch_size=128, log_every=1 if epochs == 0 else 100, memory_budget=budget,
+options = Options(epochs=epochs or None, batch_size=128, log_every=1 if epochs == 0 else 100, memory_budget=budget,
                   steps=2 if epochs == 0 else None)
 runs.train("vae", {"latents": 20, "hidden": (512,), "importance_samples": 0}, data=data, workdir=workdir,
            options=options, quiet=True)

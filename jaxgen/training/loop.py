@@ -17,7 +17,7 @@ from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.devices import Devices, agree, choose, first, on_first, parallel, replicate
 from jaxgen.training.feed import Feed, num_bytes
 from jaxgen.training.nonfinite import Game, check_figures, check_finite
-from jaxgen.training.options import Options, make_optimizers, measure_every, num_steps
+from jaxgen.training.options import Options, make_optimizers, measure_every, num_steps, with_intervals
 from jaxgen.training.signals import Interrupted, collect_signals
 from jaxgen.training.state import Creator, State
 from jaxgen.training.step import Prepare, make_rounds
@@ -27,6 +27,8 @@ from jaxgen.writers import Writer
 _CALL_SECONDS = 0.3
 #: Rounds that one call can hold at the most.
 _MAX_LENGTH = 128
+#: Rounds between log points from which on a call may end at each.
+_RARE = 64
 
 
 class Result(NamedTuple):
@@ -79,6 +81,7 @@ def train(
     updates = sum(model.turns.values())
     check_players(model)
     steps = num_steps(options, num_examples=len(dataset.train["x"]), updates=updates)
+    options = with_intervals(options, steps)
     if optimizers is None:
         optimizers = make_optimizers(model, options, steps)
     # What asks to stop while the data moves or the first call compiles is heeded like any other.
@@ -164,12 +167,13 @@ class _Run:
 
 
 def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], console: Writer | None) -> Result:
-    options, model = run.options, run.model
-    evaluate_every = options.evaluate_every or max(1, steps // 20)
+    options, model, evaluate_every = run.options, run.model, run.options.evaluate_every
+    # A call ends at a log point too where these are rare enough to cost nothing, and their times are then their own.
+    intervals = [every for every in (evaluate_every, options.log_every) if every >= _RARE or every == evaluate_every]
     began, step, logged = time.perf_counter(), run.start, []
 
     def next_stop(at: int, rounds: int) -> int:
-        return min(at + rounds, steps, *((at // every + 1) * every for every in (options.log_every, evaluate_every)))
+        return min(at + rounds, steps, *((at // every + 1) * every for every in intervals))
 
     def fetch(at: int, to: int) -> Future[Any]:
         return pool.submit(run.feed, at, to - at) if at < to else pool.submit(dict)
@@ -181,12 +185,17 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
         check_finite(values, run.game, first_step=here)
         now = time.perf_counter()
         rounds, settled = _adapt(rounds, to - here, now - settled, run.feed.length), now
-        logged.append(_for_log(values, first_step=here, every=measure_every(options)))
+        values = _for_log(values, first_step=here, every=measure_every(options))
         if console:
-            console.write(to, _means(logged[-1:], model), kind="train")
-        if to % options.log_every == 0 or to == steps:
-            run.write(to, _means(logged, model), "train")
-            logged = []
+            console.write(to, _means([values], model), kind="train")
+        while here < to:
+            point = min((here // options.log_every + 1) * options.log_every, to)
+            logged.append({name: value[..., : point - here] for name, value in values.items()})
+            values = {name: value[..., point - here :] for name, value in values.items()}
+            if point % options.log_every == 0 or point == steps:
+                run.write(point, _means(logged, model), "train")
+                logged = []
+            here = point
 
     rounds, settled, played, signum = 1, began, None, 0
     stop = next_stop(step, rounds)

@@ -18,8 +18,8 @@ class Options(NamedTuple):
     """How to train; everything here is recorded, and a run goes on only under the same options.
 
     Attributes:
-      steps: Rounds to play; by default as many as the epochs need.
-      epochs: Passes over the training split, where the steps are not given.
+      steps: Rounds to play; 5000 where neither steps nor epochs are given.
+      epochs: Passes over the training split, instead of steps.
       batch_size: Examples of one update, over all devices.
       learning_rate: Of every player's optimizer.
       schedule: Learning rate over the run: constant, cosine to zero, or staircase: rate·10^(−i/7) in stage i = 0 … 7 of
@@ -28,13 +28,13 @@ class Options(NamedTuple):
       seeds: Replicas trained side by side in one compiled program, with seeds seed, seed + 1, …
       binarize: How grey values become bits: dynamic draws them each time an example is seen, threshold cuts at ½.
       dequantize: Fill the steps between grey levels with uniform noise.
-      log_every: Rounds between two log points.
-      evaluate_every: Rounds between two evaluations, each followed by a checkpoint; 0 is a twentieth of the run.
+      log_every: Rounds between two log points; 0 is a fiftieth of the run, at most 100.
+      evaluate_every: Rounds between two evaluations, each followed by a checkpoint; 0 is a tenth of the run.
       memory_budget: MiB of a split that may lie on a device; a larger one is streamed from the host.
     """
 
     steps: int | None = None
-    epochs: int = 20
+    epochs: int | None = None
     batch_size: int = 128
     learning_rate: float = 1e-3
     schedule: Schedule = "constant"
@@ -42,24 +42,32 @@ class Options(NamedTuple):
     seeds: int = 1
     binarize: Binarize = "none"
     dequantize: bool = False
-    log_every: int = 100
+    log_every: int = 0
     evaluate_every: int = 0
     memory_budget: int = 1024
+
+
+#: Rounds of a run that is told neither steps nor epochs: minutes on two cores, and enough to have learned something.
+DEFAULT_STEPS = 5000
 
 
 def num_steps(options: Options, *, num_examples: int, updates: int) -> int:
     """Rounds of a run: an epoch is as many rounds as use every example once.
 
     Raises:
-      UserError: for steps or epochs that are not positive, or a batch larger than the set.
+      UserError: for steps or epochs that are not positive or given both, or a batch larger than the set.
     """
-    for name in ("steps", "epochs", "batch_size", "seeds", "log_every", "memory_budget"):
+    for name in ("steps", "epochs", "batch_size", "seeds", "memory_budget"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    for name in ("seed", "evaluate_every"):
+    for name in ("seed", "log_every", "evaluate_every"):
         if getattr(options, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must not be negative, got {getattr(options, name)}")
+    if options.steps is not None and options.epochs is not None:
+        raise UserError(
+            f"--steps {options.steps} and --epochs {options.epochs} each say how long to train; give one of them"
+        )
     if not 0 < options.learning_rate < math.inf:
         raise UserError(f"--learning-rate must be positive and finite, got {options.learning_rate}")
     if options.batch_size > num_examples:
@@ -67,7 +75,17 @@ def num_steps(options: Options, *, num_examples: int, updates: int) -> int:
             f"the batch of {options.batch_size} is larger than the {num_examples} training examples; "
             f"give --batch-size {num_examples} or less"
         )
-    return options.steps or max(1, options.epochs * (num_examples // options.batch_size) // updates)
+    if options.epochs is None:
+        return options.steps or DEFAULT_STEPS
+    return max(1, options.epochs * (num_examples // options.batch_size) // updates)
+
+
+def with_intervals(options: Options, steps: int) -> Options:
+    """The options with what 0 stands for in the intervals between log points and between evaluations."""
+    return options._replace(
+        log_every=options.log_every or max(1, min(100, steps // 50)),
+        evaluate_every=options.evaluate_every or max(1, steps // 10),
+    )
 
 
 def learning_rate_schedule(options: Options, updates: int) -> optax.Schedule:

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import optax
 import pytest
-from toys import denoiser, numbered, quadratic_game
+from toys import Counted, denoiser, numbered, quadratic_game
 
 from jaxgen.errors import UserError
-from jaxgen.training import Options, train
-from jaxgen.training.options import learning_rate_schedule, make_optimizers, num_steps
+from jaxgen.training import Options, loop, train
+from jaxgen.training.options import learning_rate_schedule, make_optimizers, num_steps, with_intervals
 
 
 def test_staircase_is_burdas():
@@ -66,7 +66,36 @@ def test_an_epoch_uses_every_whole_batch_once():
     assert count(1, epochs=3, batch_size=8) == 12
     assert count(2, epochs=3, batch_size=8) == 6
     assert count(5, epochs=1, batch_size=37) == 1
-    assert count(1, steps=7, epochs=3, batch_size=8) == 7
+    assert count(1, steps=7, batch_size=8) == 7
+    assert count(1, batch_size=8) == count(3, batch_size=8) == 5000
+
+
+@pytest.mark.parametrize(
+    ("steps", "log_every", "evaluate_every"),
+    [(4, 1, 1), (220, 4, 22), (2200, 44, 220), (5000, 100, 500), (10**6, 100, 10**5)],
+)
+def test_zero_is_a_share_of_the_run(steps, log_every, evaluate_every):
+    """Fifty log points, or one every hundred rounds; ten evaluations."""
+    full = with_intervals(Options(), steps)
+    assert (full.log_every, full.evaluate_every) == (log_every, evaluate_every)
+    given = Options(log_every=7, evaluate_every=9)
+    assert with_intervals(given, steps) == given
+
+
+def test_log_points_inside_a_call_are_means_of_their_own_rounds(monkeypatch):
+    """Calls of 1, 1, 3 and 2 rounds, with log points after each round and after two: the same numbers."""
+    monkeypatch.setattr(loop, "_adapt", lambda *_arguments: 3)
+    each, pairs = Counted(), Counted()
+    for every, writer in ((1, each), (2, pairs)):
+        options = Options(steps=7, batch_size=8, log_every=every, evaluate_every=7)
+        train(denoiser(), numbered(), options, writers=(writer,), num_devices=1)
+    single = {step: values["error"] for step, kind, values in each.points if kind == "train"}
+    double = {step: values["error"] for step, kind, values in pairs.points if kind == "train"}
+    assert list(single) == [1, 2, 3, 4, 5, 6, 7]
+    assert list(double) == [2, 4, 6, 7]
+    expected = {step: np.mean([single[step - 1], single[step]]) for step in (2, 4, 6)} | {7: single[7]}
+    for step, value in expected.items():
+        np.testing.assert_allclose(double[step], value, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +109,8 @@ def test_an_epoch_uses_every_whole_batch_once():
         ({"batch_size": 38}, "larger than the 37 training examples; give --batch-size 37"),
         ({"seeds": 0}, "--seeds"),
         ({"seed": -1}, "--seed"),
-        ({"log_every": 0}, "--log-every"),
+        ({"log_every": -1}, "--log-every"),
+        ({"steps": 4, "epochs": 3}, "--steps 4 and --epochs 3 each say how long to train; give one"),
         ({"evaluate_every": -1}, "--evaluate-every"),
         ({"memory_budget": 0}, "--memory-budget"),
         ({"learning_rate": 0.0}, "--learning-rate"),
