@@ -62,5 +62,6 @@ lint: $(VENV)/.installed-test
 # Written anew each time, so that no page outlives what it describes; a warning is an error.
 docs: $(VENV)/.installed-docs
 	@rm -rf docs/_build
+	@echo 'Writing the pages of the reference: half a minute.'
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "Open this page in a browser: $(abspath docs/_build/html)/index.html"

@@ -13,6 +13,8 @@ _NAME = re.compile(r'^\s+"(\w+)",?')
 _COMMENT = re.compile(r"^\s+# (.+)")
 # A shape such as [batch, *dims], whose star opens no emphasis; what stands between backticks is left as it is.
 _STAR = re.compile(r"(`+[^`]*`+)|(?<=[\[ ])\*(?=\w+[,\]])")
+# A shape of one name starts with a blank in the source, which keeps linters from reading it as an annotation.
+_BLANK = re.compile(r"(?<=\[ArrayLike, ')\s+|(?<=\[Array, ')\s+")
 
 
 def public_names(module: ModuleType) -> list[str]:
@@ -87,11 +89,15 @@ def signature(thing: Any) -> tuple[str, str | None] | None:
     node = ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
     if isinstance(node, ast.ClassDef):
         fields = [ast.unparse(field) for field in node.body if isinstance(field, ast.AnnAssign)]
-        return f"({', '.join(fields)})", None
+        return _tidy(f"({', '.join(fields)})"), None
     assert isinstance(node, ast.FunctionDef)
     if node.args.args and node.args.args[0].arg in ("self", "cls"):
         del node.args.args[0]
-    return f"({ast.unparse(node.args)})", ast.unparse(node.returns) if node.returns else None
+    return _tidy(f"({ast.unparse(node.args)})"), _tidy(ast.unparse(node.returns)) if node.returns else None
+
+
+def _tidy(text: str) -> str:
+    return _BLANK.sub("", text)
 
 
 def escape_shapes(lines: list[str]) -> None:

@@ -115,6 +115,11 @@ def test_signatures_are_those_of_the_source(reference):
         "(mutual_information: Array, total_correlation: Array, dimension_wise_kl: Array)",
         None,
     )
+    shapes = reference.signature(losses.kl_diagonal_gaussian)
+    assert shapes == (
+        "(mean: Num[ArrayLike, 'batch *latents'], logvar: Num[ArrayLike, '...'])",
+        "Float[Array, 'batch']",  # " batch" in the source
+    )
     assert reference.signature(training.Checkpoints.best) == ("()", "int | None")
     assert reference.signature(training.Checkpoints) is None
 
