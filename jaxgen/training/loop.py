@@ -209,10 +209,9 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
         if played:
             settle(*played)
         played = here, step, metrics
-        if caught or step % evaluate_every == 0 or step == steps:
+        if step % evaluate_every == 0 or step == steps:
             settle(*played)
             played = None
-        if step % evaluate_every == 0 or step == steps:
             run.figures = run.evaluate()
             check_figures(run.figures, step=step)
             run.write(step, run.figures, "evaluate")

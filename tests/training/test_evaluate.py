@@ -160,7 +160,7 @@ def test_coverage_of_replicas_is_that_of_each_alone():
     for name, values in together.items():
         np.testing.assert_allclose(values, [row[name] for row in alone], rtol=1e-6, err_msg=name)
     assert together["modes"] == [1.0, 1.0, 0.0]
-    np.testing.assert_allclose(together["reverse_kl"][:2], np.log(8), rtol=1e-5)
+    np.testing.assert_allclose(together["reverse_kl"], np.log(8), rtol=1e-5)  # every sample counts for its nearest
 
 
 @pytest.mark.parametrize(("seeds", "devices"), [(1, 2), (2, 1)])
