@@ -154,6 +154,10 @@ class TestBadInput:
             score(codes[:, :1], factors)
         with pytest.raises(ValueError, match=r"factors must have shape .* got \(10,\)"):
             score(codes, factors[:, 0])
+        with pytest.raises(ValueError, match=r"codes must have shape .* got \(10,\)"):
+            score(codes[:, 0], factors)
+        with pytest.raises(ValueError, match=r"codes must hold at least 2 rows, got shape \(1, 3\)"):
+            score(codes[:1], factors[:1])
 
     def test_values(self, score):
         codes = random_codes(10, 3)
@@ -172,5 +176,9 @@ def test_bad_hyperparameters_and_importances():
         mutual_information_gap(random_codes(10, 3), factors, num_bins=1)
     with pytest.raises(ValueError, match=r"importances must have at least 2 factors, got shape \(10, 1\)"):
         dci(random_codes(10, 10), factors[:, :1])
+    with pytest.raises(ValueError, match=r"importances must hold at least 2 rows, got shape \(1, 2\)"):
+        disentanglement_completeness(np.ones((1, 2)))
+    with pytest.raises(ValueError, match=r"importances must have shape .* got \(3,\)"):
+        disentanglement_completeness(np.ones(3))
     with pytest.raises(ValueError, match=r"importances must be finite, not negative .* from -1 to 1"):
         disentanglement_completeness(np.array([[1.0, -1.0], [0.0, 1.0]]))

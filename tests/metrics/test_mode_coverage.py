@@ -106,6 +106,10 @@ def test_shapes_that_do_not_match_are_named():
         mode_counts(jnp.zeros(2), jnp.zeros((1, 2)))
     with pytest.raises(ValueError, match=r"samples must hold at least 1 rows, got shape \(0, 2\)"):
         mode_counts(jnp.zeros((0, 2)), jnp.zeros((1, 2)))
+    with pytest.raises(ValueError, match=r"centers must hold at least 1 rows, got shape \(0, 2\)"):
+        mode_counts(jnp.zeros((1, 2)), jnp.zeros((0, 2)))
+    with pytest.raises(ValueError, match=r"centers must have shape .* \(2,\)"):
+        mode_counts(jnp.zeros((1, 2)), jnp.zeros(2))
     with pytest.raises(ValueError, match=r"counts must have shape \[modes\], got \(2, 2\)"):
         reverse_kl(jnp.ones((2, 2)))
     with pytest.raises(ValueError, match=r"reference .* \(3,\) and \(2,\)"):

@@ -62,8 +62,12 @@ def test_finite_refuses(monkeypatch):
         finite_scalar_indices(np.ones((2, 2), int), levels=(3, 3))
     with pytest.raises(ValueError, match=r"levels must be one or more counts .* but are \(\)"):
         finite_scalar_quantize(np.ones((2, 0), np.float32), levels=())
-    with pytest.raises(ValueError, match=r"\(2, 3\).*2"):
-        finite_scalar_quantize(np.ones((2, 3), np.float32), levels=(3, 3))
+    for size in (3, 1):  # also where it would broadcast
+        message = rf"\(2, {size}\) must have as last dimension the number of levels, 2"
+        with pytest.raises(ValueError, match=f"encodings {message}"):
+            finite_scalar_quantize(np.ones((2, size), np.float32), levels=(3, 3))
+        with pytest.raises(ValueError, match=f"codes {message}"):
+            finite_scalar_indices(np.ones((2, size), np.float32), levels=(3, 3))
     with pytest.raises(ValueError, match=r"\(3, 1\)"):
         finite_scalar_quantize(np.ones((2, 2), np.float32), levels=(3, 1))
     with pytest.raises(ValueError, match="int32"):
@@ -113,6 +117,10 @@ def test_residual_refuses(monkeypatch):
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
     with pytest.raises(TypeError, match="vectors must be floating, but is int"):
         residual_nearest_codes(np.ones((3, 3), int), np.ones((1, 4, 3), np.float32))
+    with pytest.raises(TypeError, match="codebooks must be floating, but is int"):
+        residual_lookup(np.ones((1, 4, 3), int), np.zeros((3, 1), int))
+    with pytest.raises(ValueError, match=r"codebooks must be \[stages, codes, dim\].* is \(4, 3\)"):
+        residual_lookup(np.ones((4, 3), np.float32), np.zeros((3, 4), int))
     with pytest.raises(ValueError, match=r"points \(3, 3\) are fewer than num_clusters = 4"):
         residual_kmeans(jax.random.key(0), np.ones((3, 3), np.float32), 4, num_stages=1)
     with pytest.raises(ValueError, match=r"\(3, 2\).*\(1, 4, 3\)"):

@@ -131,6 +131,7 @@ def test_a_density_is_asked_in_float64_where_jax_is_in_float32():
         (stats.norm.pdf, 2, (0.0, np.inf), "integrates to 0.5"),
         (lambda x: stats.norm.pdf(x) * np.sign(x), 2, LINE, "not negative"),
         (lambda x: np.full_like(x, np.nan), 2, (0.0, 1.0), "finite"),
+        (lambda x: 1.0, 2, (0.0, 1.0), r"density must keep the shape \(.*\), but returned \(\)"),
         (stats.cauchy.pdf, 2, LINE, "second moment"),
         (stats.uniform.pdf, 2, (1.0, 0.0), "low < high"),
     ],
