@@ -1,7 +1,8 @@
 """Arrays in, `matplotlib.figure.Figure` out: no pyplot, no global state, no display."""
 
 from jaxgen.plots._curves import code_usage, curves, latent_usage
-from jaxgen.plots._images import carpet, image_grid, interpolation, reconstructions, samples
+from jaxgen.plots._images import completions, image_grid, reconstructions, samples
+from jaxgen.plots._latents import carpet, interpolation, traversals
 from jaxgen.plots._points import embedding, points
 from jaxgen.plots._save import save
 
@@ -10,7 +11,10 @@ __all__ = [
     "image_grid",
     "samples",
     "reconstructions",
+    "completions",
+    # latents
     "interpolation",
+    "traversals",
     "carpet",
     # points
     "points",

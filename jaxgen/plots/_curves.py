@@ -14,6 +14,9 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from jaxgen.plots._style import ACCENT, FAINT, INK, LINES, WIDTH, legend_above, new_axes, styled
 
 KINDS = {"train": {"linewidth": 1.2, "alpha": 0.55}, "evaluate": {"marker": "o", "markersize": 3.5}}
+WHERE = {"train": "training batches", "evaluate": "test split"}
+
+MANY_LATENTS = 24  # beyond, their own numbers would not fit below the bars
 
 
 @styled()
@@ -114,7 +117,7 @@ def _cut_the_first_points(axes: Axes, drawn: list[tuple[np.ndarray, np.ndarray]]
 def _legend(axes: Axes, colors: dict[str, str], kinds: list[str]) -> None:
     """Colours name the terms; line styles name the kinds, once, in grey, where there are two."""
     entries = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
-    entries += [Line2D([], [], color=FAINT, label=kind, **KINDS[kind]) for kind in kinds[: 2 * (len(kinds) > 1)]]
+    entries += [Line2D([], [], color=FAINT, label=WHERE[kind], **KINDS[kind]) for kind in kinds[: 2 * (len(kinds) > 1)]]
     legend_above(axes, entries)
 
 
@@ -167,6 +170,8 @@ def code_usage(frequencies: Shaped[ArrayLike, "..."], *, title: str | None = Non
 def latent_usage(kl: Shaped[ArrayLike, "..."], *, title: str | None = None) -> Figure:
     """The KL to the prior that each latent carries, most first: collapsed latents carry none.
 
+    Up to 24 bars have the number of their latent below them, counted from 1.
+
     Args:
         kl: [latents], nats, means over the data.
         title: heading inside the figure.
@@ -184,11 +189,17 @@ def latent_usage(kl: Shaped[ArrayLike, "..."], *, title: str | None = None) -> F
     nats = np.asarray(kl, np.float64)
     if nats.ndim != 1 or not len(nats) or not np.isfinite(nats).all():
         raise ValueError(f"kl must be one finite number a latent, got shape {nats.shape}")
-    nats = np.sort(nats)[::-1]
+    order = np.argsort(-nats, kind="stable")
+    nats, rank = nats[order], np.arange(1, len(nats) + 1)
     figure, axes = new_axes(WIDTH * 0.6, title=title)
-    axes.bar(np.arange(1, len(nats) + 1), nats, color=ACCENT, alpha=0.85)
-    axes.set(xlabel="latents, most used first", ylabel="KL to the prior, nats", xlim=(0.4, len(nats) + 0.6))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    axes.bar(rank, nats, color=ACCENT, alpha=0.85)
+    axes.set(ylabel="KL to the prior, nats", xlim=(0.4, len(nats) + 0.6))
+    if len(nats) <= MANY_LATENTS:
+        axes.set_xticks(rank, [str(latent + 1) for latent in order])
+        axes.set_xlabel("number of the latent, most used first")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        axes.set_xlabel("rank of the latent, most used first")
     collapsed = f" · {np.sum(nats < 0.01)} of {len(nats)} latents below 0.01" if np.any(nats < 0.01) else ""
     axes.text(0, 1.04, f"{nats.sum():.4g} nats in all{collapsed}", transform=axes.transAxes)
     return figure

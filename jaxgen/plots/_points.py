@@ -171,23 +171,37 @@ def embedding(
 def _classes(axes: Axes, xy: np.ndarray, marks: np.ndarray) -> None:
     """Colours for the eye, the class's name at its median for eyes that see no difference."""
     classes = np.unique(marks)
-    for index, name in enumerate(classes):
-        color = class_color(index, len(classes))
-        of_class = xy[marks == name]
-        _scatter(axes, of_class, color=color, label=str(name))
-        halo = [withStroke(linewidth=3, foreground=PAPER)]
-        where = np.median(of_class, axis=0)
-        axes.text(
-            where[0],
-            where[1],
-            str(name),
-            ha="center",
-            va="center",
-            weight="bold",
-            color=INK,
-            path_effects=halo,
-        )
+    if not len(classes):
+        return
+    groups = [xy[marks == name] for name in classes]
+    for index, (name, of_class) in enumerate(zip(classes, groups)):
+        _scatter(axes, of_class, color=class_color(index, len(classes)), label=str(name))
+    halo = [withStroke(linewidth=3, foreground=PAPER)]
+    # About the room that a name takes, in shares of the axes: a dozen names fit in each row, two dozen in a column.
+    span = np.maximum(np.ptp(xy, axis=0), np.finfo(np.float64).tiny)
+    room = span * [max(0.035, 0.02 * max(len(str(name)) for name in classes)), 0.045]
+    for (x, y), name in zip(apart(np.stack([np.median(g, axis=0) for g in groups]), room), classes):
+        axes.text(x, y, str(name), ha="center", va="center", weight="bold", color=INK, path_effects=halo)
     legend_above(axes, axes.collections, marks=True)
+
+
+def apart(places: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """Places [n, 2], moved no more than needed until no two lie within `room` [2] of each other in both directions.
+
+    Pairs that overlap are pushed apart along the line between them, by half of what is missing each.
+    """
+    at, index = places / room, np.arange(len(places))
+    # Equal places have no direction of their own.
+    tie = 1e-6 * (index[:, None] - index)[..., None]
+    for _ in range(200):
+        gap = at[:, None] - at[None] + tie
+        distance = np.abs(gap).max(axis=-1)
+        close = (distance < 1) & ~np.eye(len(at), dtype=bool)
+        if not close.any():
+            break
+        push = np.where(close, 0.5 * (1.02 - distance) / np.maximum(distance, 1e-9), 0)[..., None] * gap
+        at = at + np.where(np.abs(push) > 1, np.sign(push), push).sum(axis=1)
+    return at * room
 
 
 def _to_plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:

@@ -26,7 +26,7 @@ def test_terms_and_kinds_have_their_own_lines():
     assert evaluate.get_ydata().tolist() == [4.0, 1.0]
     assert train.get_color() == evaluate.get_color() != kl.get_color()
     assert train.get_marker() == "None" != evaluate.get_marker()
-    assert texts(axes.get_legend().get_texts()) == ["kl", "loss", "train", "evaluate"]
+    assert texts(axes.get_legend().get_texts()) == ["kl", "loss", "training batches", "test split"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "nats")
 
 
@@ -104,3 +104,24 @@ def test_code_usage_is_sorted_and_tells_the_perplexity(counts):
 def test_what_is_no_use_of_codes_is_refused(counts):
     with pytest.raises(ValueError, match="one finite, non-negative number a code"):
         plots.code_usage(np.array(counts))
+
+
+def test_latents_are_sorted_by_what_they_carry_and_keep_their_numbers():
+    kl = np.array([0.5, 0.0, 2.0, 0.005, 1.0])
+    axes = plots.latent_usage(kl).axes[0]
+    np.testing.assert_array_equal([bar.get_height() for bar in axes.patches], [2.0, 1.0, 0.5, 0.005, 0.0])
+    assert texts(axes.get_xticklabels()) == ["3", "5", "1", "4", "2"]
+    assert axes.get_xlabel() == "number of the latent, most used first"
+    assert axes.texts[-1].get_text() == "3.505 nats in all · 2 of 5 latents below 0.01"
+
+
+def test_many_latents_are_numbered_by_their_rank():
+    axes = plots.latent_usage(np.linspace(0.0, 1.0, 50)).axes[0]
+    assert axes.get_xlabel() == "rank of the latent, most used first"
+    assert len(axes.get_xticks()) < 10
+
+
+@pytest.mark.parametrize("kl", [[], [1.0, np.nan], [[1.0, 2.0]]])
+def test_what_is_no_kl_of_latents_is_refused(kl):
+    with pytest.raises(ValueError, match="one finite number a latent"):
+        plots.latent_usage(np.array(kl))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.patches import Rectangle
 
 from jaxgen import plots
 
@@ -94,6 +93,79 @@ def test_reconstructions_stand_below_their_originals():
     np.testing.assert_allclose(axes.get_yticks(), np.arange(4) * distance + 33)
 
 
+def test_what_a_denoising_model_was_shown_stands_between():
+    originals, corrupted, reconstructed = random_images(3, 5, 6, 6)
+    figure = plots.reconstructions(originals, reconstructed, corrupted=corrupted, columns=3)
+    for index in range(5):
+        row, column = 3 * (index // 3), index % 3
+        for below, image in enumerate((originals, corrupted, reconstructed)):
+            assert close(tile(figure, row + below, column, 6, 6), image[index])
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["data", "corrupted", "model"] * 2
+    points = random_images(3, 5, 2)
+    lines = plots.reconstructions(points[0], points[2], corrupted=points[1]).axes[0].lines
+    for index, line in enumerate(lines):
+        np.testing.assert_allclose(line.get_xydata(), points[:, index])
+
+
+def hatched(tile):
+    """Whether only the two greys of the hatching are in a part of a picture."""
+    return set(np.unique(np.round(255 * tile)).astype(int)) <= {150, 218}
+
+
+def whole_tile(figure, row, column, side):
+    """One tile with all the pixels of the mosaic, for what is finer than a pixel of the image."""
+    size = side * -(-64 // side)
+    top, left = row * (size + GAP), column * (size + GAP)
+    return canvas_of(figure)[top : top + size, left : left + size]
+
+
+def test_what_was_not_observed_is_hatched_and_what_the_model_broke_is_orange():
+    originals, reconstructed = random_images(2, 3, 8, 8) * 0.4  # below both greys
+    originals[1, 4:], reconstructed[1, :4] = np.nan, np.nan
+    figure = plots.reconstructions(originals, reconstructed)
+    data, model = whole_tile(figure, 0, 1, 8), whole_tile(figure, 1, 1, 8)
+    assert hatched(data[32:])
+    assert len(np.unique(data[32:])) == 2
+    assert not hatched(data[:32])
+    assert (model[:32, :, 0] > model[:32, :, 2] + 0.5).all()
+    assert not hatched(whole_tile(figure, 0, 0, 8))
+    assert (whole_tile(figure, 0, 2, 8) < 0.41).all()
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_completions_stand_beside_what_was_shown(channels):
+    originals, completed = random_images(4, 8, 8, *channels) * 0.4, random_images(5, 4, 8, 8, *channels)
+    hidden = originals.copy()
+    hidden[:, 4:] = np.nan
+    figure = plots.completions(originals, hidden, completed)
+    for row in range(4):
+        assert close(tile(figure, row, 0, 8, 8), originals[row])
+        assert close(tile(figure, row, 1, 8, 8)[:4], originals[row, :4])
+        assert hatched(whole_tile(figure, row, 1, 8)[32:])
+        for draw in range(5):
+            assert close(tile(figure, row, 2 + draw, 8, 8), completed[draw, row])
+    names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert names == ["data", "shown", "1", "2", "3", "4", "5"]
+
+
+def test_completions_of_other_examples_are_refused():
+    with pytest.raises(ValueError, match=r"got \(4, 8, 8\) and \(5, 3, 8, 8\) for originals \(4, 8, 8\)"):
+        plots.completions(np.zeros((4, 8, 8)), np.zeros((4, 8, 8)), np.zeros((5, 3, 8, 8)))
+
+
+def test_rows_of_a_grid_have_their_names():
+    images = random_images(6, 8, 8)
+    figure = plots.image_grid(images, columns=2, rows=["a", "longer", "c"])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "longer", "c"]
+    np.testing.assert_allclose(figure.axes[0].get_yticks(), 68 * np.arange(3) + 32)
+    assert close(tile(figure, 1, 1, 8, 8), images[3])
+    figure.draw_without_rendering()
+    assert min(label.get_window_extent().x0 for label in figure.axes[0].get_yticklabels()) >= 0
+    with pytest.raises(ValueError, match="rows must name each of the 3 rows, got 2 names"):
+        plots.image_grid(images, columns=2, rows=["a", "b"])
+
+
 def test_reconstructions_of_points_join_each_to_its_own():
     originals, reconstructed = random_images(2, 5, 2)
     lines = plots.reconstructions(originals, reconstructed).axes[0].lines
@@ -102,77 +174,5 @@ def test_reconstructions_of_points_join_each_to_its_own():
 
 
 def test_reconstructions_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match=r"same shape, got \(5, 8, 8\) and \(4, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"data, model must have the same shape, got \(5, 8, 8\) and \(4, 8, 8\)"):
         plots.reconstructions(np.zeros((5, 8, 8)), np.zeros((4, 8, 8)))
-
-
-def test_interpolation_frames_both_ends_of_each_row():
-    frames = random_images(2, 5, 8, 8)
-    figure = plots.interpolation(frames)
-    for row in range(2):
-        for step in range(5):
-            assert close(tile(figure, row, step, 8, 8), frames[row, step])
-    boxes = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
-    corners = {(box.get_x() + GAP / 2, box.get_y() + GAP / 2) for box in boxes}
-    assert corners == {(0, 0), (4 * 68, 0), (0, 68), (4 * 68, 68)}
-    ticks = dict(zip(figure.axes[0].get_xticks(), figure.axes[0].get_xticklabels(), strict=True))
-    assert ticks[32].get_text() == "start"
-    assert ticks[2 * 68 + 32].get_text() == "0.5"
-    assert ticks[4 * 68 + 32].get_text() == "end"
-
-
-def test_interpolation_labels_only_shares_that_are_round():
-    labels = plots.interpolation(np.zeros((1, 4, 8, 8))).axes[0].get_xticklabels()
-    assert [label.get_text() for label in labels] == ["start", "", "", "end"]
-
-
-def test_interpolation_of_points_draws_their_paths():
-    frames = random_images(3, 5, 2)
-    for line, path in zip(plots.interpolation(frames).axes[0].lines, frames, strict=True):
-        np.testing.assert_allclose(line.get_xydata(), path)
-
-
-def test_one_frame_is_no_interpolation():
-    with pytest.raises(ValueError, match=r"at least two steps a row, got shape \(3, 1, 8, 8\)"):
-        plots.interpolation(np.zeros((3, 1, 8, 8)))
-
-
-def carpet_of(horizontal, vertical, order):
-    """A carpet whose image at (a, b) is grey a on its left half and grey b on its right half."""
-    grid = np.stack(np.meshgrid(horizontal, vertical), axis=-1).reshape(-1, 2)[order]
-    images = np.zeros((len(grid), 8, 8))
-    images[:, :, :4], images[:, :, 4:] = grid[:, :1, None], grid[:, 1:, None]
-    return plots.carpet(images, grid)
-
-
-@settings(deadline=None, max_examples=10)
-@given(st.permutations(range(12)))
-def test_a_carpet_puts_each_image_at_its_latents_whatever_their_order(order):
-    horizontal, vertical = [0.1, 0.2, 0.5, 1.0], [0.0, 0.3, 0.9]  # an uneven grid
-    figure = carpet_of(horizontal, vertical, order)
-    for row, b in enumerate(vertical[::-1]):  # the second latent grows upwards
-        for column, a in enumerate(horizontal):
-            np.testing.assert_allclose(tile(figure, row, column, 8, 8)[0, [0, 7], 0], [a, b], atol=0.002)
-
-
-def test_the_ticks_of_a_carpet_stand_at_their_latents():
-    axes = carpet_of(np.linspace(-2, 2, 5), np.linspace(-1, 1, 3), range(15)).axes[0]
-    centers = {"−2": 32, "−1": 100, "0": 168, "1": 236, "2": 304}
-    across = {label.get_text(): at for at, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)}
-    up = {label.get_text(): at for at, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
-    assert across == centers
-    assert (up["1"], up["0"], up["−1"]) == (32, 100, 168)
-
-
-@pytest.mark.parametrize(
-    ("grid", "message"),
-    [
-        (np.array([[0, 0], [0, 1], [1, 0], [1, 0]]), "full grid"),
-        (np.array([[0, 0], [0, 1], [1, 0], [2, 2]]), "3 × 3 different latents"),
-        (np.zeros((4, 3)), "two latents for each image"),
-        (np.zeros((5, 2)), "two latents for each image"),
-    ],
-)
-def test_a_carpet_without_its_grid_is_refused(grid, message):
-    with pytest.raises(ValueError, match=message):
-        plots.carpet(np.zeros((4, 8, 8)), grid.astype(float))

@@ -87,7 +87,9 @@ def test_latents_that_are_not_finite_take_their_labels_with_them():
 @pytest.mark.parametrize("names", [np.arange(10), np.array(["cat", "dog"]), np.arange(15)])
 def test_each_class_has_its_colour_its_points_and_its_name(names):
     labels = np.tile(names, 6)
-    codes = RNG.normal(size=(len(labels), 2))
+    codes = (
+        RNG.normal(size=(len(labels), 2)) + 20 * np.stack([labels == name for name in names]).argmax(axis=0)[:, None]
+    )
     axes = plots.embedding(codes, labels).axes[0]
     for drawn, name in zip(axes.collections, names, strict=True):
         np.testing.assert_allclose(drawn.get_offsets(), codes[labels == name])
@@ -96,6 +98,22 @@ def test_each_class_has_its_colour_its_points_and_its_name(names):
     assert sorted(texts(axes.get_legend().get_texts())) == sorted(map(str, names))
     by_name = {text.get_text(): text.get_position() for text in axes.texts}
     np.testing.assert_allclose(by_name[str(names[1])], np.median(codes[labels == names[1]], axis=0))
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 1.0])
+def test_names_of_classes_do_not_cover_each_other(spread):
+    labels = np.tile(np.arange(10), 50)
+    generator = np.random.default_rng(3)
+    codes = generator.normal(size=(500, 2)) + spread * generator.normal(size=(10, 2))[labels]
+    figure = plots.embedding(codes, labels)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 10
+    for i, one in enumerate(boxes):
+        assert not any(one.overlaps(other) for other in boxes[:i])
+    medians = np.stack([np.median(codes[labels == name], axis=0) for name in range(10)])
+    moved = np.stack([text.get_position() for text in figure.axes[0].texts]) - medians
+    assert np.abs(moved).max() < 0.2 * np.ptp(codes)
 
 
 @pytest.mark.parametrize("labels", [np.linspace(0, 1, 42), np.tile(np.arange(21), 2)])
