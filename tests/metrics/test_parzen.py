@@ -95,5 +95,7 @@ def test_bad_input():
         parzen_log_likelihood(jnp.zeros((5, 3)), jnp.zeros((2, 4)), bandwidth=1.0)
     with pytest.raises(ValueError, match=r"bandwidth must be greater than 0, got -0\.5"):
         parzen_log_likelihood(jnp.zeros((5, 3)), jnp.zeros((2, 3)), bandwidth=-0.5)
+    with pytest.raises(ValueError, match=r"points must have shape .* got \(3,\)"):
+        parzen_log_likelihood(jnp.zeros((5, 3)), jnp.zeros(3), bandwidth=1.0)
     with pytest.raises(ValueError, match=r"samples must hold at least 1 rows, got shape \(0, 3\)"):
         parzen_log_likelihood(jnp.zeros((0, 3)), jnp.zeros((2, 3)), bandwidth=1.0)

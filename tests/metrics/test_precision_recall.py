@@ -91,5 +91,7 @@ def test_k_must_leave_a_neighbour(k):
 def test_bad_shapes():
     with pytest.raises(ValueError, match=r"real and fake .* \(9, 2\) and \(9, 3\)"):
         precision_recall(jnp.zeros((9, 2)), jnp.zeros((9, 3)))
+    with pytest.raises(ValueError, match=r"real must have shape .* got \(9,\)"):
+        precision_recall(jnp.zeros(9), jnp.zeros((9, 2)))
     with pytest.raises(ValueError, match=r"fake must have shape .* got \(9,\)"):
         precision_recall(jnp.zeros((9, 2)), jnp.zeros(9))

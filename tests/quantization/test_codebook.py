@@ -52,6 +52,9 @@ def test_no_index_lies_beyond_the_codebook(dim):
     codebook = normals(dim, 65, dim)
     vectors = codebook[-1] + 1e-3 * normals(dim + 1, 2000, dim)
     np.testing.assert_array_equal(nearest_code(vectors, codebook), 64)
+    # In the middle every true score is positive, so that a zero there would win.
+    middle = codebook.mean(axis=0, keepdims=True)
+    np.testing.assert_array_equal(nearest_code(middle, codebook), brute_force(middle, codebook))
     far = np.array([np.inf, -np.inf, np.nan, 1e38], np.float32)[:, None] * np.ones(dim, np.float32)
     assert np.all(nearest_code(far, codebook) < 65)
 
