@@ -1,0 +1,238 @@
+"""A trained run applied to data: examples to codes, codes to examples, and what is missing filled in."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxgen.data import Dataset, check_values, load
+from jaxgen.errors import UserError
+from jaxgen.runs import Run, Which, compilation_cache, open_run, preparation
+
+_BATCH = 500
+
+
+def encode(
+    path: str | Path,
+    *,
+    data: str | None = None,
+    data_dir: str | None = None,
+    index: int = 0,
+    which: Which = "best",
+    out: Path | None = None,
+) -> Path:
+    """Writes the codes of a data set as ``.npz``: ``x_train``, ``x_test``, the labels as ``y_train``, ``y_test``, and
+    the fingerprint of what encoded them. It is itself a data set that ``--data`` takes.
+
+    Args:
+      path: the run's folder.
+      data: a data set or file; the run's own by default.
+      data_dir: folder of prepared TensorFlow Datasets; the run's own by default.
+      index: which replica.
+      which: checkpoint, "best" or "last".
+      out: the file; ``codes.npz`` in the run's folder by default.
+
+    Raises:
+      UserError: if the model has no encoder, or the data is not of the run's shape.
+    """
+    compilation_cache()
+    run = open_run(path, index=index, which=which)
+    encoder = run.model.encode
+    if encoder is None:
+        raise UserError(f"{run.config['model']} has no encoder: it gives no codes")
+    dataset = dataset_for(run, data, data_dir)
+    arrays: dict[str, Any] = {"fingerprint": fingerprint(run)}
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
+        arrays[f"x_{name}"] = _mapped(run, split, lambda x, told: encoder(run.params, run.statistics, x, **told))
+        if "label" in split:
+            arrays[f"y_{name}"] = np.asarray(split["label"])
+    return _save(out or Path(path) / "codes.npz", arrays)
+
+
+def decode(
+    path: str | Path, codes: str | Path, *, index: int = 0, which: Which = "best", out: Path | None = None
+) -> Path:
+    """Writes what a run's decoder makes of codes that the same run encoded, in network units: ``x_train``, ``x_test``.
+
+    Args:
+      path: the run's folder.
+      codes: what ``encode`` wrote.
+      index: which replica.
+      which: checkpoint, "best" or "last".
+      out: the file; ``decoded.npz`` in the run's folder by default.
+
+    Raises:
+      UserError: if the model has no decoder, or the codes are another's.
+    """
+    compilation_cache()
+    run = open_run(path, index=index, which=which)
+    decoder = run.model.decode
+    if decoder is None:
+        raise UserError(f"{run.config['model']} has no decoder: it makes nothing of codes")
+    if run.model.condition is not None:
+        raise UserError(f"{run.config['model']} is conditional: decode with its condition in Python (Model.decode)")
+    try:
+        with np.load(codes, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{codes} cannot be read ({error}); give a file that 'jaxgen encode' wrote") from error
+    made_by, here = str(arrays.pop("fingerprint", "nothing")), fingerprint(run)
+    if made_by != here:
+        raise UserError(
+            f"the codes in {codes} were made by {made_by}, but {path} (replica {index}, {run.which} checkpoint) is "
+            f"{here}; encode the data again, or give the run that made them"
+        )
+    decoded = {
+        name: _mapped(
+            run, {"codes": array}, lambda z, _, apply=decoder: apply(run.params, run.statistics, z), examples="codes"
+        )
+        for name, array in arrays.items()
+        if name.startswith("x_")
+    }
+    return _save(out or Path(path) / "decoded.npz", decoded)
+
+
+def impute(
+    path: str | Path,
+    *,
+    data: str | None = None,
+    data_dir: str | None = None,
+    mask: Path | None = None,
+    num: int = 5,
+    method: Literal["importance", "gibbs"] = "importance",
+    draws: int = 100,
+    noise: bool = False,
+    seed: int = 0,
+    index: int = 0,
+    which: Which = "best",
+    out: Path | None = None,
+) -> Path:
+    """Writes completions of partly observed test examples as ``.npz``: ``x`` [num, examples, …] and ``mask``.
+
+    Args:
+      path: the run's folder.
+      data: a data set or file, with NaN or a mask where nothing was observed; the run's own by default.
+      data_dir: folder of prepared TensorFlow Datasets; the run's own by default.
+      mask: ``.npy`` of the test split's shape, True where a value was observed, joined to the data's own.
+      num: completions of each example.
+      method: how latents that fit are drawn; see ``jaxgen.models.imputation``.
+      draws: latents to choose from, or turns of a chain.
+      noise: whether a completion has the observation's noise.
+      seed: of the draws.
+      index: which replica.
+      which: checkpoint, "best" or "last".
+      out: the file; ``imputed.npz`` in the run's folder by default.
+
+    Raises:
+      UserError: if the model does not impute, or nothing or everything is missing.
+    """
+    compilation_cache()
+    run = open_run(path, index=index, which=which)
+    complete = run.model.impute
+    if complete is None:
+        raise UserError(f"{run.config['model']} does not impute: it models no joint density of the values")
+    if num < 1 or draws < 1:
+        raise UserError(f"--num and --draws must be at least 1, got {num} and {draws}")
+    split = dict(dataset_for(run, data, data_dir).test)
+    observed = np.asarray(split.get("mask", np.ones(split["x"].shape, bool)))
+    if mask is not None:
+        observed = observed & _read_mask(mask, split["x"].shape)
+    if observed.all() or not observed.any():
+        state = "nothing" if observed.all() else "everything"
+        raise UserError(f"{state} is missing in {data or run.config['data']['name']}; give --mask, or NaN in the data")
+    split["mask"] = observed
+    keys = jax.random.split(jax.random.key(seed), -(-len(observed) // _BATCH))
+
+    def filled(x: Any, told: Mapping[str, Any], key: Any) -> Any:
+        values = complete(run.params, run.statistics, x, key, num, method=method, draws=draws, noise=noise, **told)
+        return jnp.moveaxis(values, 0, 1)
+
+    completions = np.moveaxis(_mapped(run, split, filled, keys=keys), 1, 0)
+    return _save(out or Path(path) / "imputed.npz", {"x": completions, "mask": observed})
+
+
+def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
+    """A data set in the run's units: its own, or another of the same shape.
+
+    Raises:
+      UserError: if it has another shape, lacks the condition, or values that the model does not take.
+    """
+    config = run.config["data"]
+    seed = run.config["options"]["seed"]
+    dataset = load(
+        data or config["name"], data_dir=data_dir or run.config["data_dir"], seed=seed, scale=config["scale"]
+    )
+    shape = tuple(run.config["arguments"]["shape"])
+    if dataset.shape != shape:
+        raise UserError(f"{dataset.name} has examples of shape {dataset.shape}, but the run was trained on {shape}")
+    condition = run.model.condition
+    if condition is not None and condition.name not in dataset.test:
+        raise UserError(f"{dataset.name} has no array {condition.name!r}, which the model is told of each example")
+    check_values(dataset, run.model.domain, binarized=True, allow_missing=True)
+    return dataset
+
+
+def fingerprint(run: Run) -> str:
+    """Digest of all that a run has learned, so that codes are not decoded by another."""
+    digest = hashlib.blake2b(digest_size=8)
+    for leaf in jax.tree.leaves((run.params, run.statistics)):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _read_mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        mask = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"the mask {path} cannot be read ({error}); give a .npy of booleans") from error
+    if mask.dtype != bool or int(np.prod(mask.shape)) != int(np.prod(shape)) or mask.shape[:1] != shape[:1]:
+        raise UserError(f"the mask {path} is {mask.dtype} of shape {mask.shape}; give booleans of shape {shape}")
+    return mask.reshape(shape)
+
+
+def _mapped(
+    run: Run,
+    split: Mapping[str, np.ndarray],
+    function: Callable[..., Any],
+    *,
+    examples: str = "x",
+    keys: Any = None,
+) -> np.ndarray:
+    """``function(x, condition as keyword arguments[, key])`` over a split, batch by batch, compiled once."""
+    prepare, condition = preparation(run.config), run.model.condition
+
+    @jax.jit
+    def apply(raw: Mapping[str, PyTree], *key: Any) -> Any:
+        if examples != "x":
+            return function(raw[examples], {}, *key)
+        batch = prepare(jax.random.split(jax.random.key(0), _BATCH), raw)
+        x = jnp.where(batch["mask"], batch["x"], jnp.nan) if "mask" in batch else batch["x"]
+        return function(x, {} if condition is None else {"condition": batch[condition.name]}, *key)
+
+    parts = []
+    for number, (raw, count) in enumerate(_batches(split)):
+        parts.append(np.asarray(apply(raw, *([] if keys is None else [keys[number]])))[:count])
+    return np.concatenate(parts)
+
+
+def _batches(split: Mapping[str, np.ndarray]) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    """Batches of one size, the last filled up with its last example, and how many of each count."""
+    total = len(next(iter(split.values())))
+    for start in range(0, total, _BATCH):
+        index = np.minimum(np.arange(start, start + _BATCH), total - 1)
+        yield {name: np.asarray(a[index]) for name, a in split.items()}, min(_BATCH, total - start)
+
+
+def _save(path: Path, arrays: Mapping[str, Any]) -> Path:
+    target = Path(path).with_suffix(".npz")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(target, **arrays)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written ({error.strerror}); give another --out") from error
+    return target
