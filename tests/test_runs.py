@@ -4,6 +4,7 @@ import inspect
 import json
 import logging
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -49,6 +50,16 @@ def test_the_best_checkpoint_has_the_smallest_mean_objective(trained):
     assert list(objective) == [2, 4, 6]
     run = runs.open_run(path)
     assert (run.step, run.which) == (min(objective, key=objective.__getitem__), "best")
+
+
+def test_where_the_best_checkpoint_is_damaged_the_newest_other_is_said_to_be_the_last(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "run")
+    best = runs.open_run(tmp_path / "run").step
+    others = [int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name != str(best)]
+    (tmp_path / "run" / "checkpoints" / str(best) / "record" / "metadata").write_text("{")
+    with pytest.warns(UserWarning, match=f"step {best} is damaged"):
+        run = runs.open_run(tmp_path / "run")
+    assert (run.step, run.which) == (max(others), "last")
 
 
 def test_the_opened_model_gives_the_recorded_figures(trained):

@@ -223,7 +223,7 @@ class Checkpoints:
             try:
                 flat, record = _read(self._folder / str(left[-1]))
             except _DamagedError as error:
-                if self._steps() != steps:  # not damaged: the process that trains has put another in its place
+                if self._replaced(steps):
                     continue
                 damaged.append(left[-1])
                 warnings.warn(f"the checkpoint of step {left[-1]} is damaged ({error}); trying another", stacklevel=2)
@@ -239,6 +239,18 @@ class Checkpoints:
         """Steps of the whole checkpoints on disk, as they are at this moment."""
         self.wait()
         return sorted(ocp.utils.checkpoint_steps(self._folder)) if self._folder.is_dir() else []
+
+    def _replaced(self, steps: list[int]) -> bool:
+        """Whether a checkpoint failed because another process trains here, and has put another in its place.
+
+        A folder that is being deleted is gone in a moment; one that is damaged stays.
+        """
+        tries = 20 if self._manager is None else 1
+        for attempt in range(tries):
+            time.sleep(0.05 * (attempt > 0))
+            if self._steps() != steps:
+                return True
+        return False
 
     def _set_aside(self, steps: list[int]) -> None:
         """Renames damaged checkpoints, so that the step can be saved anew and nothing is deleted unseen."""

@@ -41,6 +41,18 @@ def test_damaged_metrics_hinder_no_reader(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("content", ["{}", "null", "[1]"])
+@pytest.mark.parametrize("file", ["state/_METADATA", "record/metadata"])
+def test_well_formed_nonsense_is_damage(tmp_path, file, content):
+    """Orbax looks up a key that is not there, or asks what is no table for one."""
+    state = saved(tmp_path, 1, 2)
+    (tmp_path / "2" / file).write_text(content)
+    with pytest.warns(UserWarning, match="the checkpoint of step 2 is damaged"):
+        restored = Checkpoints(tmp_path, read_only=True).restore(state)
+    assert restored is not None
+    assert restored.step == 1
+
+
 def test_the_digest_is_that_of_names_types_shapes_and_bytes():
     flat = {
         "b/kernel": np.arange(12, dtype=np.float32).reshape(3, 4).T,  # not contiguous
@@ -162,6 +174,18 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_no_damage(tmp_path, m
     restored = Checkpoints(tmp_path / "run", read_only=True).restore(state)
     assert restored is not None
     assert (tried, restored.step, restored.state["a"].tolist()) == (["2", "5"], 5, [5, 5, 5])
+
+
+def test_a_checkpoint_that_is_being_deleted_is_no_damage(tmp_path):
+    """What is left of it is gone in a moment."""
+    state = saved(tmp_path, 1, 2)
+    rmtree(tmp_path / "2" / "record")
+    deletion = threading.Timer(0.2, rmtree, [tmp_path / "2"])
+    deletion.start()
+    restored = Checkpoints(tmp_path, read_only=True).restore(state, step=2)
+    deletion.join()
+    assert restored is not None
+    assert restored.step == 1
 
 
 def test_a_reader_beside_a_trainer_always_finds_a_whole_checkpoint(tmp_path):
