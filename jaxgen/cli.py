@@ -5,6 +5,8 @@ import dataclasses
 import errno
 import inspect
 import os
+import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -340,11 +342,28 @@ def _unless_said(hook: Callable[[Any], object]) -> Callable[[Any], None]:
     return show
 
 
+def _end_at_second_ctrl_c() -> None:
+    """Python's own handler waits for a call into compiled code to end; a run can be killed at any moment."""
+    ours, wakeup = socket.socketpair()
+    wakeup.setblocking(False)
+
+    def listen(wakeup: socket.socket) -> None:
+        pressed = 0
+        while pressed < 2:
+            pressed += ours.recv(1)[0] == signal.SIGINT
+        os.write(2, b"\n")
+        os._exit(130)
+
+    signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=listen, args=(wakeup,), daemon=True).start()
+
+
 def entry() -> NoReturn:
     """The process of ``jaxgen``: runs the command and exits with its code."""
     # Threads of the storage and of TensorBoard meet a full disk too.
     threading.excepthook = _unless_said(threading.excepthook)
     sys.unraisablehook = _unless_said(sys.unraisablehook)
+    _end_at_second_ctrl_c()
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxgen import models
+from jaxgen.console import Console, ConsoleWriter
 from jaxgen.data import Dataset, check_values, load
 from jaxgen.data.prepare import make_prepare
 from jaxgen.errors import UserError, nearest
@@ -25,7 +26,7 @@ from jaxgen.training.checkpoint import Restored
 from jaxgen.training.devices import choose, leads
 from jaxgen.training.options import num_steps
 from jaxgen.training.state import replica
-from jaxgen.writers import ConsoleWriter, JsonlWriter, TensorBoardWriter, Writer
+from jaxgen.writers import JsonlWriter, TensorBoardWriter, Writer
 
 #: Arguments of a factory that the data decides, not the user.
 DATA_ARGUMENTS = ("shape", "num_classes", "condition_size", "columns")
@@ -144,8 +145,9 @@ def train(
     kind = f"{devices.num_global} × {devices.local[0].device_kind}"
     config = describe(name, arguments, dataset, options, data_dir=data_dir, devices=kind)
     path = Path(workdir)
+    title = f"{name} on {Path(data).name} in {path}"
     with (
-        _logs(path, config, steps=None if quiet else steps) as (writers, console),
+        _logs(path, config, title=title, steps=None if quiet else steps) as (writers, console),
         contextlib.closing(Checkpoints(path / "checkpoints")) as checkpoints,
     ):
         return train_model(
@@ -171,8 +173,8 @@ def _check_dequantize(dataset: Dataset, options: Options) -> None:
 
 @contextlib.contextmanager
 def _logs(
-    path: Path, config: Mapping[str, Any], *, steps: int | None
-) -> Iterator[tuple[tuple[Writer, ...], Writer | None]]:
+    path: Path, config: Mapping[str, Any], *, title: str, steps: int | None
+) -> Iterator[tuple[tuple[Writer, ...], Console | None]]:
     """The folder as this run's own, with what writes in it and, where the steps are told, a console.
 
     Of several processes the first alone does all that; each has its share in the checkpoints.
@@ -184,7 +186,7 @@ def _logs(
         writers: list[Writer] = [JsonlWriter(path / "metrics.jsonl")]
         if importlib.util.find_spec("tensorboardX"):
             writers.append(TensorBoardWriter(path / "tensorboard"))
-        console = None if steps is None else ConsoleWriter(total=steps)
+        console = None if steps is None else ConsoleWriter(total=steps, title=title)
         for writer in [*writers, *([console] if console else [])]:
             stack.callback(_close, writer, path)
         yield tuple(writers), console

@@ -1,10 +1,8 @@
-"""Where the numbers of a run go: a JSONL file, TensorBoard, the console; one Protocol for all."""
+"""Where the numbers of a run go: a JSONL file, TensorBoard; one Protocol for them and the console."""
 
 import json
 import math
 import os
-import shutil
-import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,12 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxgen.errors import UserError
 
 __all__ = [
-    "ConsoleWriter",
     "JsonlWriter",
     "TensorBoardWriter",
     "Writer",
@@ -27,17 +23,6 @@ __all__ = [
 Values = Mapping[str, SupportsFloat | Sequence[SupportsFloat]]
 KINDS = ("train", "evaluate")
 RESERVED = ("step", "kind", "time")
-BAR = "{percentage:3.0f}% |{bar:16}| {n_fmt}/{total_fmt} {rate_noinv_fmt}, {remaining} left{postfix}"
-SHOWN = 5  # names on a line of the console; the file has them all
-
-
-@runtime_checkable
-class TextStream(Protocol):
-    """What the console needs: a file opened for text, standard error, a StringIO."""
-
-    def write(self, text: str, /) -> Any: ...
-    def flush(self) -> Any: ...
-    def isatty(self) -> bool: ...
 
 
 @runtime_checkable
@@ -97,13 +82,13 @@ class JsonlWriter:
         """
         point: dict[str, Any] = {
             "step": int(step),
-            "kind": _checked_kind(kind),
+            "kind": checked_kind(kind),
             "time": round(time.time(), 3),
         }
         for name, value in values.items():
             if name in RESERVED:
                 raise ValueError(f"a value must not be named {name!r}, which every line has; choose another name")
-            point[name] = _strict(_plain(name, value))
+            point[name] = _strict(plain(name, value))
         self._append(json.dumps(point, allow_nan=False).encode() + b"\n")
 
     def close(self) -> None:
@@ -177,7 +162,7 @@ class TensorBoardWriter:
             from tensorboardX import SummaryWriter
         except ImportError as error:
             raise UserError(
-                "TensorBoard files need tensorboardX, which is missing: pip install 'jaxgen[tensorboard]'"
+                "TensorBoard files need tensorboardX, which is missing: pip install tensorboardX"
             ) from error
         self._open = SummaryWriter
         self._folder = Path(folder)
@@ -185,14 +170,14 @@ class TensorBoardWriter:
 
     def write(self, step: int, values: Values, *, kind: str) -> None:
         """Add one scalar a name; see `Writer.write`."""
-        _checked_kind(kind)
+        checked_kind(kind)
         if self._writer is None:
             resumed = any(self._folder.glob("events.*"))
             # The suffix keeps two runs of the same second from writing to one file.
             purge = step if resumed else None
             self._writer = self._open(str(self._folder), purge_step=purge, filename_suffix=f".{step}")
         for name, value in values.items():
-            mean = float(np.mean(_plain(name, value)))
+            mean = float(np.mean(plain(name, value)))
             self._writer.add_scalar(f"{kind}/{name}", mean, step)
 
     def close(self) -> None:
@@ -201,76 +186,14 @@ class TensorBoardWriter:
             self._writer.close()
 
 
-class ConsoleWriter:
-    """A progress bar with speed and time left on a terminal; elsewhere one short line an evaluation.
-
-    Replicas are shown as mean ± standard deviation (n − 1). The clock starts at the first log point, so that
-    neither the compilation nor the steps before a resumption count for the speed.
-
-    Args:
-        total: steps of the whole run.
-        stream: where to write; standard error by default.
-
-    Example:
-        >>> import sys
-        >>> console = ConsoleWriter(total=200, stream=sys.stdout)
-        >>> console.write(100, {"elbo": -98.76543, "kl": [24.0, 26.0]}, kind="evaluate")
-        step 100/200: elbo −98.77, kl 25 ± 1.4
-        >>> console.close()
-    """
-
-    def __init__(self, *, total: int, stream: TextStream | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._total = total
-        self._bar = None
-        self._started = False
-        if self._stream.isatty():
-            self._bar = tqdm(
-                total=total,
-                file=self._stream,
-                unit=" steps",
-                smoothing=0,
-                # Not tqdm's own measure, which shows no bar at all on a terminal that tells no size.
-                ncols=shutil.get_terminal_size().columns,
-                nrows=2,
-                unit_scale=True,
-                bar_format=BAR,
-            )
-            self._bar.set_postfix_str("compiling")
-
-    def write(self, step: int, values: Values, *, kind: str) -> None:
-        """Move the bar to `step`, show the values; an evaluation keeps its line. See `Writer.write`."""
-        _checked_kind(kind)
-        if kind == "evaluate":
-            line = f"step {step}/{self._total}: {_short(values)}"
-            if self._bar is None:
-                print(line, file=self._stream, flush=True)
-            else:
-                self._bar.write(line, file=self._stream)
-        if self._bar is not None:
-            self._bar.ncols = shutil.get_terminal_size().columns
-            if kind == "train":
-                self._bar.set_postfix_str(_short(values), refresh=False)
-            if not self._started:
-                self._started = True
-                self._bar.initial = self._bar.n = self._bar.last_print_n = step
-                self._bar.unpause()
-                self._bar.refresh()
-            self._bar.update(step - self._bar.n)
-
-    def close(self) -> None:
-        """Leave the bar as it stands and let go of the terminal."""
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _checked_kind(kind: str) -> str:
+def checked_kind(kind: str) -> str:
+    """The kind, if it is one."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
     return kind
 
 
-def _plain(name: str, value: Any) -> float | list[float]:
+def plain(name: str, value: Any) -> float | list[float]:
     """Python floats from whatever is a number, or a list of numbers."""
     array = np.asarray(value, np.float64)
     if array.ndim > 1:
@@ -287,23 +210,11 @@ def _strict(value: float | list[float]) -> Any:
 
 def _parse(line: bytes) -> dict[str, Any]:
     point = json.loads(line)
-    step, kind = point["step"], _checked_kind(point["kind"])
+    step, kind = point["step"], checked_kind(point["kind"])
     if type(step) is not int:
         raise ValueError(f"step must be an integer, got {step!r}")
-    rest = {name: _plain(name, value) for name, value in point.items() if name not in ("step", "kind")}
+    rest = {name: plain(name, value) for name, value in point.items() if name not in ("step", "kind")}
     return {"step": step, "kind": kind} | rest
-
-
-def _short(values: Values) -> str:
-    """The first names and their values on one line, without the entries of vectors, "kl/0", "kl/1", …"""
-    names = [name for name in values if not name.rpartition("/")[2].isdigit()][:SHOWN]
-    return ", ".join(f"{name} {_number(_plain(name, values[name]))}" for name in names)
-
-
-def _number(value: float | list[float]) -> str:
-    if isinstance(value, list) and len(value) > 1:
-        return f"{np.mean(value):.4g} ± {np.std(value, ddof=1):.2g}".replace("-", "−")
-    return f"{np.mean(value):.4g}".replace("-", "−")
 
 
 def _ends_in_newline(path: Path) -> bool:

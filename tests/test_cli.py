@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -283,7 +284,9 @@ def test_a_damaged_line_of_the_metrics_is_passed_over(capsys, tmp_path, finished
 )
 def test_not_finite_is_exit_code_2(capsys, tmp_path, every, message):
     run = [*TRAIN, "--learning-rate", "1e30", "--steps", "20", "--evaluate-every", every]
-    assert re.search(message, sentence(capsys, *run, "--workdir", str(tmp_path / "run")))
+    begin, said = refused(capsys, *run, "--workdir", str(tmp_path / "run")).splitlines()
+    assert begin == f"vae on digits in {tmp_path / 'run'}: 20 steps"
+    assert re.match(f"jaxgen: .*{message}", said)
 
 
 def test_an_interruption_is_128_and_the_signal(capsys, monkeypatch):
@@ -295,6 +298,24 @@ def test_an_interruption_is_128_and_the_signal(capsys, monkeypatch):
     monkeypatch.setattr(runs, "train", interrupted)
     assert main(TRAIN) == 143
     assert "stopped at step 7; everything is saved" in capsys.readouterr().err
+
+
+def test_a_second_ctrl_c_ends_the_command_in_the_middle_of_compiled_code():
+    """Which would take hours, and in which no handler of Python's runs."""
+    script = (
+        "import hashlib; from jaxgen import cli\n"
+        "cli.main = lambda: print(flush=True) or hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)\n"
+        "cli.entry()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout
+    child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):  # the first one waits
+        child.wait(1)
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=60)
+    assert child.returncode == 130
 
 
 def test_figures_samples_and_page_of_a_run(capsys, finished):

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxgen.console import Console, ConsoleWriter, bar
 from jaxgen.errors import UserError
-from jaxgen.writers import ConsoleWriter, JsonlWriter, TensorBoardWriter, Writer, read_jsonl
+from jaxgen.writers import JsonlWriter, TensorBoardWriter, Writer, read_jsonl
 
 
 def write_all(path, points):
@@ -202,7 +203,7 @@ def test_tensorboard_gets_means_and_hides_what_a_resumed_run_repeats(tmp_path):
 
 def test_tensorboard_without_its_package_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(UserError, match=r"pip install 'jaxgen\[tensorboard\]'"):
+    with pytest.raises(UserError, match=r"which is missing: pip install tensorboardX$"):
         TensorBoardWriter(tmp_path)
 
 
@@ -211,39 +212,123 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_without_a_terminal_only_evaluations_are_told():
+def test_without_a_terminal_the_start_and_evaluations_are_told():
     stream = io.StringIO()
-    console = ConsoleWriter(total=200, stream=stream)
+    console = ConsoleWriter(total=200, title="vae on digits in runs/a", stream=stream)
+    console.begin(0, evaluate_every=50)
     console.write(50, {"loss": 1.0}, kind="train")
     kl = [24.0, 26.0, 31.0]
+    console.say("evaluating")
     console.write(100, {"elbo": -98.76543, "kl": kl, "nan": math.nan, "kl/0": 1.0, "one": [2.0]}, kind="evaluate")
     console.close()
     spread = f"{statistics.mean(kl):.4g} ± {statistics.stdev(kl):.2g}"
-    assert stream.getvalue() == f"step 100/200: elbo −98.77, kl {spread}, nan nan, one 2\n"
+    begin = "vae on digits in runs/a: 200 steps\n"
+    assert stream.getvalue() == f"{begin}step 100/200: elbo −98.77, kl {spread}, nan nan, one 2\n"
 
 
-def test_a_terminal_gets_a_bar_with_speed_and_time_left_and_keeps_evaluations():
+def test_a_run_that_goes_on_says_from_where():
+    stream = io.StringIO()
+    ConsoleWriter(total=200, title="vae", stream=stream).begin(150, evaluate_every=50)
+    assert stream.getvalue() == "vae: 200 steps, goes on from step 150\n"
+
+
+def told(*points):
+    """The lines of evaluations at steps 1, 2, …"""
+    stream = io.StringIO()
+    console = ConsoleWriter(total=10, stream=stream)
+    for step, values in enumerate(points, start=1):
+        console.write(step, values, kind="evaluate")
+    return stream.getvalue().splitlines()
+
+
+def test_lines_below_each_other_align():
+    one, two, three = told(
+        *({"loss": loss, "kl": kl} for loss, kl in ((123.456, 1.5), (-1.0002, 20.25), (99.996, -3.0)))
+    )
+    assert (one, two) == ("step  1/10: loss 123.5, kl 1.500", "step  2/10: loss −1.000, kl 20.25")
+    assert three.index("kl") == two.index("kl")
+
+
+def test_a_number_is_not_told_twice():
+    values = {"distortion": 3.0, "elbo": [-4.0, -6.0], "kl": 1.0, "loss": [4.0, 6.0], "nll": 3.0, "rate": 1.25}
+    assert told(values) == ["step  1/10: elbo −5 ± 1.4, kl 1, nll 3, rate 1.250"]
+
+
+def shown(stream):
+    """What stood on the line of the bar, one after the other."""
+    return [line.rstrip() for line in re.split(r"[\r\n]+", stream.getvalue()) if line.strip()]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass when they are told to."""
+    now = [1000.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, now[0] + seconds)
+
+
+def test_a_terminal_gets_a_bar_with_speed_and_time_left_and_keeps_evaluations(clock):
+    """10 steps a second; evaluations of 20 s after one of 100 s that compiled; 30 s to compile count for nothing."""
     stream = Terminal()
     console = ConsoleWriter(total=200, stream=stream)
-    assert "0/200 ? steps/s, ? left, compiling" in stream.getvalue()
-    console.write(100, {"loss": 1.25}, kind="train")
-    # a run that resumes at 100 has no speed yet
-    assert re.search(r"50% .* 100/200 \? +steps/s, \? left, loss 1.25", stream.getvalue())
-    console.write(100, {"nll": 7.5}, kind="evaluate")
-    console.write(200, {"loss": 1.5}, kind="train")
+    assert shown(stream)[-1].endswith("0/200 ? steps/s, ? left, starting")
+    console.begin(100, evaluate_every=25)
+    assert shown(stream)[-1].endswith("100/200 ? steps/s, ? left, compiling")
+    clock(30)
+    console.write(105, {"kl": 9, "loss": 1.25}, kind="train")
+    assert shown(stream)[-1].endswith("105/200 ? steps/s, ? left, loss 1.250, kl 9")
+    clock(1)
+    console.write(115, {"loss": 1.5}, kind="train")
+    assert shown(stream)[-1].endswith("115/200 10 steps/s, 00:08 left, loss 1.500")
+    clock(1)
+    for step, seconds in ((125, 100), (150, 20)):
+        console.write(step, {"loss": 1.5}, kind="train")
+        console.say("evaluating")
+        assert shown(stream)[-1].endswith("left, evaluating")
+        clock(seconds)
+        console.write(step, {"nll": 7.5}, kind="evaluate")
+        console.say("")
+        clock((150 - step) / 10)
+    # Two evaluations and 50 steps.
+    assert shown(stream)[-1].endswith("150/200 10 steps/s, 00:45 left, loss 1.500")
+    clock(2.5)
+    for step, seconds in ((175, 2.5), (200, 0)):
+        console.write(step, {"loss": 2.5}, kind="train")
+        console.say("evaluating")
+        clock(20)
+        console.say("")
+        clock(seconds)
     console.close()
-    *_, last = stream.getvalue().split("\r")
-    assert "100%" in last
-    assert "200/200" in last
-    assert "00:00 left, loss 1.5" in last
-    assert "step 100/200: nll 7.5\n" in stream.getvalue()
-    assert re.search(r"[1-9][0-9.kMG]* steps/s", last)
+    assert shown(stream)[-1] == "100% |████████████████| 200/200 10 steps/s, 00:00 left, loss 2.500"
+    assert stream.getvalue().endswith("\n")
+    assert "step 125/200: nll 7.500" in shown(stream)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.integers(10, 200),
+    st.integers(0, 10**6),
+    st.none() | st.floats(0.01, 1e5),
+    st.sampled_from(["", "evaluating"]),
+    st.lists(st.sampled_from(["loss −48.15", "nll 44.2", "discriminator/accuracy_real 0.5000"])),
+)
+def test_the_bar_fits_and_cuts_nothing(width, step, left, doing, terms):
+    text = bar(step, 10**6, 12.5, left, doing, terms, width=width)
+    assert len(text) <= width
+    first, *parts = text.split(", ")
+    assert re.fullmatch(r"|( {,2}\d+%)( \|.*\|)?( \d+/1000000)?( 12.5 steps/s)?( (\?|(\d+:)?\d\d:\d\d) left)?", first)
+    if parts and parts[0].endswith(" left"):
+        assert re.fullmatch(r"(\?|(\d+:)?\d\d:\d\d) left", parts.pop(0))
+    assert parts == ([doing] if doing else terms)[: len(parts)]
+    if width >= 49:
+        assert " left" in text
+        assert f" {step}/1000000" in text
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are a habit of POSIX")
 def test_a_terminal_that_tells_no_size_gets_a_bar_too():
     code = (
-        "from jaxgen.writers import ConsoleWriter\n"
+        "from jaxgen.console import ConsoleWriter\n"
         "console = ConsoleWriter(total=4)\n"
         "for step in (2, 4): console.write(step, {'loss': 1.5}, kind='train')\n"
         "console.close()"
@@ -252,7 +337,7 @@ def test_a_terminal_that_tells_no_size_gets_a_bar_too():
     with open(ours, "rb", buffering=0) as screen, open(theirs, "wb", buffering=0) as terminal:
         subprocess.run([sys.executable, "-c", code], stderr=terminal, check=True)
         shown = screen.read(65536).decode()
-    assert "4.00/4.00" in shown
+    assert "4/4" in shown
     assert "left, loss 1.5" in shown
 
 
@@ -260,4 +345,5 @@ def test_all_writers_speak_the_protocol(tmp_path):
     writers = [JsonlWriter(tmp_path / "m"), TensorBoardWriter(tmp_path), ConsoleWriter(total=1)]
     for writer in writers:
         assert isinstance(writer, Writer)
+        assert isinstance(writer, Console) == isinstance(writer, ConsoleWriter)
         writer.close()

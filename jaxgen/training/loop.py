@@ -1,7 +1,8 @@
 """The trainer: the only place with effects, between calls of one compiled function."""
 
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.console import Console
 from jaxgen.data import Dataset
 from jaxgen.data.prepare import make_prepare
 from jaxgen.model import Model, check_players
@@ -56,7 +58,7 @@ def train(
     num_devices: int | None = None,
     checkpoints: Checkpoints | None = None,
     writers: tuple[Writer, ...] = (),
-    console: Writer | None = None,
+    console: Console | None = None,
 ) -> Result:
     """Trains a model: rounds, log points, evaluations, checkpoints; goes on from the newest checkpoint.
 
@@ -68,7 +70,7 @@ def train(
       num_devices: local devices to use, all by default. It changes no result beyond rounding.
       checkpoints: where to save and what to go on from; ``None`` keeps nothing.
       writers: where log points and evaluations go.
-      console: a writer that is told of every call and not of log points alone, for a progress bar.
+      console: a writer that is told of every call and not of log points alone, and of what goes on between them.
 
     Returns:
       The final state, the last evaluation's figures and the time.
@@ -85,13 +87,24 @@ def train(
     if optimizers is None:
         optimizers = make_optimizers(model, options, steps)
     # What asks to stop while the data moves or the first call compiles is heeded like any other.
-    with collect_signals() as caught, ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
+    with collect_signals(_stopping(console)) as caught, ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
         try:
             run = _Run(model, dataset, options, optimizers, num_devices, checkpoints, writers)
             return _play(run, steps, pool, caught, console)
         finally:
             if checkpoints is not None:
                 checkpoints.wait()
+
+
+def _stopping(console: Console | None) -> Callable[[int], None]:
+    """Acknowledges a signal."""
+
+    def tell(signum: int) -> None:
+        again = " (Ctrl-C again stops at once)" if signum == signal.SIGINT else ""
+        if console:
+            console.line(f"stopping after this call{again}")
+
+    return tell
 
 
 class _Run:
@@ -166,7 +179,7 @@ class _Run:
         )
 
 
-def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], console: Writer | None) -> Result:
+def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], console: Console | None) -> Result:
     options, model, evaluate_every = run.options, run.model, run.options.evaluate_every
     # A call ends at a log point too where these are rare enough to cost nothing, and their times are then their own.
     intervals = [every for every in (evaluate_every, options.log_every) if every >= _RARE or every == evaluate_every]
@@ -197,6 +210,12 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
                 logged = []
             here = point
 
+    def tell(what: str) -> None:
+        if console:
+            console.say(what)
+
+    if console and step < steps:
+        console.begin(step, evaluate_every=evaluate_every)
     rounds, settled, played, signum = 1, began, None, 0
     stop = next_stop(step, rounds)
     pending = fetch(step, stop)
@@ -212,16 +231,20 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
         if step % evaluate_every == 0 or step == steps:
             settle(*played)
             played = None
+            tell("evaluating")
             run.figures = run.evaluate()
             check_figures(run.figures, step=step)
             run.write(step, run.figures, "evaluate")
             if console:
                 console.write(step, run.figures, kind="evaluate")
+            tell("saving")
             run.save(step, evaluated=True)
+            tell("")
             settled = time.perf_counter()
     if played:
         settle(*played)
     if step < steps:
+        tell("saving")
         run.save(step, evaluated=False)
         raise Interrupted(step, signum)
     return Result(first(run.state), run.figures, time.perf_counter() - began, run.start)

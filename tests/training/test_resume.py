@@ -1,10 +1,13 @@
 """Whatever ends a run, the same command ends it as if nothing had happened, bit by bit."""
 
+import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 from shutil import copytree
@@ -16,6 +19,7 @@ from toys import Counted, denoiser, numbered, quadratic_game
 
 from jaxgen.errors import UserError
 from jaxgen.training import Checkpoints, Interrupted, Options, train
+from jaxgen.training.signals import collect_signals
 
 # The storage's threads speak to an event loop that is gone when a read of several files failed at one of them.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -150,6 +154,33 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_only_the_interval(tmp_path, who
         run(tmp_path, console=Counted(twice))
     assert steps_in(tmp_path)[-1] == 12
     assert_same(run(tmp_path).state, whole.state)
+
+
+def test_a_signal_is_acknowledged_while_compiled_code_runs():
+    """The handler of the main thread waits for the call to end; what is told does not."""
+    told = []
+    with collect_signals(lambda signum: told.append((signum, list(caught)))) as caught:
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        while not told:
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000)
+        timer.join()
+    assert told == [(signal.SIGINT, [])]
+    assert caught == [signal.SIGINT]
+
+
+def test_the_console_hears_what_goes_on(tmp_path):
+    console = stop_at(6)
+    with pytest.raises(Interrupted):
+        run(tmp_path, console=console)
+    assert [text for text in console.said if "stop" in text] == ["stopping after this call"]
+    heard = [text for text in console.said if "stop" not in text]
+    assert heard[:4] == ["begin 0", "evaluating", "saving", ""]
+    assert heard[-1] == "saving"
+    console = Counted()
+    run(tmp_path, console=console)
+    assert re.fullmatch("begin [67]", console.said[0])
+    assert console.said[-3:] == ["evaluating", "saving", ""]
 
 
 def test_a_finished_run_trains_nothing_and_gives_its_result_again(tmp_path, whole):

@@ -131,11 +131,21 @@ def quadratic_game(turns: dict[str, int], *, updates: int, batch_size: int) -> M
 
 
 class Counted:
-    """A writer that keeps what it is given, and may do something at a step."""
+    """A console that keeps what it is given, and may do something at a step."""
 
     def __init__(self, then: Any = None):
         self.points: list[tuple[int, str, dict[str, Any]]] = []
+        self.said: list[str] = []
         self._then = then
+
+    def begin(self, step: int, *, evaluate_every: int) -> None:
+        self.said.append(f"begin {step}")
+
+    def say(self, what: str) -> None:
+        self.said.append(what)
+
+    def line(self, text: str) -> None:
+        self.said.append(text)
 
     def write(self, step: int, values: Any, *, kind: str) -> None:
         self.points.append((step, kind, dict(values)))
