@@ -75,7 +75,7 @@ def stacked_autoencoder(
 
     def layer_loss(layer: int):
         def loss(params: Params, statistics: Any, batch: Batch, key: Array) -> Array:
-            x = batch["x"].astype(jnp.float32)
+            x = batch["x"].astype(jnp.promote_types(batch["x"].dtype, jnp.float32))
             h = (x if "mask" not in batch else jnp.where(batch["mask"], x, 0)).reshape(len(x), -1)
             for below in range(layer):
                 h = up(params, below, h)
