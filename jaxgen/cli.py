@@ -4,11 +4,15 @@ import ast
 import dataclasses
 import errno
 import inspect
+import json
 import os
+import re
 import signal
 import socket
 import sys
+import textwrap
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
@@ -16,6 +20,14 @@ from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 from jaxgen.errors import UserError, nearest, storage_error
 
 Which = Literal["best", "last"]
+
+#: What one does first, in the README too.
+FIRST = (
+    "jaxgen train vae --data digits --latents 2 --likelihood gaussian --scale shared "
+    "--epochs 200 --learning-rate 0.002 --schedule cosine --workdir runs/first"
+)
+#: Short names of flags.
+_ALIASES = {"learning_rate": ("--lr",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        return _mistake(f"there is no command {name!r}; {nearest(name, COMMANDS)}")
+        trains = name in model_summaries()
+        hint = f"did you mean 'jaxgen train {name}'?" if trains else nearest(name, COMMANDS)
+        return _mistake(f"there is no command {name!r}; {hint}")
     try:
         return COMMANDS[name](rest) or 0
     except UserError as error:
@@ -51,6 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _mistake(message: str) -> int:
     print(f"jaxgen: {message}", file=sys.stderr)
     return 2
+
+
+def _wait(doing: str, run: Path) -> None:
+    """For whoever waits, once the folder is known to be a run; results alone go to standard output."""
+    from jaxgen.folder import read_config
+
+    read_config(run)
+    print(f"{doing} {run} …", file=sys.stderr, flush=True)
 
 
 def _interrupted(error: Exception) -> int | None:
@@ -73,7 +95,7 @@ def _overview() -> str:
             *lines,
             "",
             "first steps:",
-            "  jaxgen train vae --data digits --binarize dynamic --workdir runs/first",
+            f"  {FIRST}",
             "  jaxgen train vae --help        every flag of a model",
             "  jaxgen list                    models and data sets",
         ]
@@ -97,6 +119,9 @@ def model_summaries() -> dict[str, str]:
 
 def list_(arguments: Sequence[str]) -> None:
     """Models and data sets, one line each."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        print("usage: jaxgen list\n\nModels and data sets, one line each. It takes no arguments.")
+        return
     if arguments:
         raise UserError(f"'jaxgen list' takes no arguments, got {' '.join(arguments)}")
     from jaxgen.data import names
@@ -117,19 +142,23 @@ def _parse(struct: type, arguments: Sequence[str], *, prog: str, description: st
 
 
 def _argument_help(function: Callable[..., Any], section: str = "Args") -> dict[str, str]:
-    """The text of each argument (or attribute) from a docstring."""
-    lines, texts, inside, name = (inspect.getdoc(function) or "").splitlines(), {}, False, ""
-    for line in lines:
-        if line.rstrip() == f"{section}:":
-            inside = True
-        elif inside and line and not line.startswith(" "):
-            break
-        elif inside and line.strip():
-            if line.startswith("  ") and not line.startswith("   "):
-                name, _, text = line.strip().partition(": ")
-                texts[name] = text
-            else:
-                texts[name] += " " + line.strip()
+    """The text of each argument (or attribute) from a docstring, whatever its indentation."""
+    _, _, after = f"\n{inspect.getdoc(function) or ''}".partition(f"\n{section}:\n")
+    block = re.split(r"\n(?=\S)", after)[0]
+    texts, name = {}, ""
+    for line in textwrap.dedent(block).splitlines():
+        if line and not line.startswith(" "):
+            name, _, text = line.partition(": ")
+            texts[name] = text.strip()
+        elif line.strip() and name:
+            texts[name] += " " + line.strip()
+    return texts
+
+
+def _explained(name: str, fields: dict[str, Any], texts: dict[str, str]) -> dict[str, str]:
+    missing = [field for field in fields if not texts.get(field)]
+    if missing:
+        raise UserError(f"the docstring of {name} explains no {', '.join(missing)}; add 'name: text' under its Args")
     return texts
 
 
@@ -137,17 +166,13 @@ def _struct(name: str, fields: dict[str, tuple[Any, Any]], texts: dict[str, str]
     """A dataclass for tyro out of (type, default) of each field and its help text."""
     import tyro
 
-    return dataclasses.make_dataclass(
-        name,
-        [
-            (
-                field,
-                Annotated[annotation, tyro.conf.arg(help=texts[field])],
-                dataclasses.field(default=default),
-            )
-            for field, (annotation, default) in fields.items()
-        ],
-    )
+    def flag(field: str, annotation: Any, default: Any) -> tuple[str, Any, Any]:
+        # Where nothing is given the text says what happens; "default: None" would not.
+        hint = "" if default is None else None
+        about = tyro.conf.arg(help=texts[field], aliases=_ALIASES.get(field), help_behavior_hint=hint)
+        return field, Annotated[annotation, about], dataclasses.field(default=default)
+
+    return dataclasses.make_dataclass(name, [flag(field, *given) for field, given in fields.items()])
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -159,7 +184,10 @@ def train(arguments: Sequence[str]) -> None:
         if arguments and arguments[0] in ("-h", "--help"):
             print(text)
             return
-        raise UserError(f"'jaxgen train' needs a model first, one of {', '.join(model_summaries())}")
+        known = model_summaries()
+        later = [f"jaxgen train {word} …" for word in arguments if word in known]
+        hint = f"write '{later[0]}'" if later else f"one of {', '.join(known)}"
+        raise UserError(f"'jaxgen train' needs a model first: {hint}")
     name = arguments[0]
     if name not in model_summaries():
         raise UserError(f"there is no model {name!r}; {nearest(name, model_summaries())}")
@@ -184,6 +212,7 @@ def train(arguments: Sequence[str]) -> None:
         return
     if result.start == int(result.state.step.max()):
         print(f"{workdir} was already finished at step {result.start}; nothing was left to train")
+    _wait("drawing the page of", workdir)
     print(f"report: {report.write(workdir)}")
 
 
@@ -215,7 +244,7 @@ def _train_arguments(name: str, arguments: Sequence[str]) -> Any:
     own = {p.name: (p.annotation, p.default) for p in parameters if p.name not in runs.DATA_ARGUMENTS}
     groups = {
         "run": _table("Run", Where),
-        "model": _struct("Model", own, _argument_help(factory)),
+        "model": _struct("Model", own, _explained(name, own, _argument_help(factory))),
         "training": _table("Training", Options),
     }
     whole = dataclasses.make_dataclass(
@@ -260,10 +289,20 @@ def _evaluate(
       importance_samples: Draws for the estimate of log p(x), instead of the run's own number.
     """
     from jaxgen import report
+    from jaxgen.console import repeated
 
+    _wait("evaluating", run)
     figures = report.evaluate(run, which=checkpoint, importance_samples=importance_samples)
+    evaluated = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+    print(
+        f"{evaluated['checkpoint']} checkpoint, step {evaluated['step']}, "
+        f"{evaluated['split']} split of {evaluated['examples']} examples"
+    )
+    again = repeated(evaluated["figures"])
     width = max(len(row.name) for row in figures)
     for row in figures:
+        if row.name in again:
+            continue
         print(f"{row.name:<{width}}  {report.figure_text(row)}")
 
 
@@ -294,6 +333,7 @@ def _sample(
     """
     from jaxgen import report
 
+    _wait("sampling from", run)
     for path in report.sample(run, num=num, seed=seed, index=replica, which=checkpoint, out=out):
         print(path)
 
@@ -313,6 +353,7 @@ def _report(run: Annotated[Path, "positional"], /, *, replica: int = 0, checkpoi
     """
     from jaxgen import report
 
+    _wait("drawing the page of", run)
     print(f"report: {report.write(run, index=replica, which=checkpoint)}")
 
 
@@ -358,8 +399,16 @@ def _end_at_second_ctrl_c() -> None:
     threading.Thread(target=listen, args=(wakeup,), daemon=True).start()
 
 
+def _warning(message: Warning | str, category: type[Warning], *where: Any) -> str:
+    """One line of what concerns the user; where in the code it was raised concerns the developers of libraries."""
+    if category is UserWarning:
+        return f"jaxgen: warning: {message}\n"
+    return f"jaxgen: {category.__name__}: {message} ({where[0]}:{where[1]})\n"
+
+
 def entry() -> NoReturn:
     """The process of ``jaxgen``: runs the command and exits with its code."""
+    warnings.formatwarning = _warning
     # Threads of the storage and of TensorBoard meet a full disk too.
     threading.excepthook = _unless_said(threading.excepthook)
     sys.unraisablehook = _unless_said(sys.unraisablehook)

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -44,7 +45,7 @@ def describe(
         },
         "options": options._asdict(),
         "data_dir": data_dir,
-        "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": {
             "jaxgen": jaxgen.__version__,
             "python": platform.python_version(),
@@ -98,19 +99,21 @@ def claim(path: Path, config: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    differences = []
-    for section in _IDENTITY:
-        old, new = before.get(section), now[section]
-        if not (isinstance(old, dict) and isinstance(new, dict)):
-            old, new = {section: old}, {section: new}
-        for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key):
-                differences.append(f"{key} was {old.get(key)!r} and is now {new.get(key)!r}")
-    if differences:
-        raise UserError(
-            f"{path} holds a run with other arguments: {'; '.join(differences)}; "
-            f"repeat the first command to go on, or give a new --workdir"
-        )
+    if before["model"] != now["model"]:
+        raise UserError(f"{path} holds a run of {before['model']}, not of {now['model']}; give a new --workdir")
+    different = {}
+    for section in ("arguments", "data", "options"):
+        old, new = before[section] if isinstance(before[section], dict) else {}, now[section]
+        keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+        if section == "data" and "name" in keys:
+            keys = ["name"]  # the rest follows from it
+        different |= {key: f"{key} was {old.get(key)!r} and is now {new.get(key)!r}" for key in keys}
+    if not different:
+        return
+    way_out = "repeat the first command to go on, or give a new --workdir"
+    if different.keys() & {"steps", "epochs"}:
+        way_out = "a run keeps its length, so that a longer one is a new run: give a new --workdir"
+    raise UserError(f"{path} holds a run with other arguments: {'; '.join(different.values())}; {way_out}")
 
 
 def read_config(path: Path) -> dict[str, Any]:

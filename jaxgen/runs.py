@@ -137,11 +137,11 @@ def train(
     dataset = load(data, data_dir=data_dir, seed=options.seed, scale=data_scale)
     arguments = complete(name, arguments, dataset)
     model = build(name, arguments)
-    check_values(dataset, model.domain, binarized=options.binarize != "none", allow_missing=model.missing)
     # Whatever can be refused is refused before the folder is claimed, so that the corrected command can have it.
     steps = num_steps(options, num_examples=len(dataset.train["x"]), updates=sum(model.turns.values()))
     devices = choose(num_devices, batch_size=options.batch_size)
     _check_dequantize(dataset, options)
+    check_values(dataset, model.domain, binarized=options.binarize != "none", allow_missing=model.missing)
     kind = f"{devices.num_global} × {devices.local[0].device_kind}"
     config = describe(name, arguments, dataset, options, data_dir=data_dir, devices=kind)
     path = Path(workdir)
@@ -226,7 +226,8 @@ def open_run(
     config = read_config(path)
     replicas = config["options"]["seeds"]
     if index is not None and not 0 <= index < replicas:
-        raise UserError(f"--replica {index} was asked for, but the run has {replicas}, numbered from 0")
+        there = "one replica, number 0" if replicas == 1 else f"{replicas}, numbered 0 to {replicas - 1}"
+        raise UserError(f"--replica {index} was asked for, but the run has {there}")
     model = build(config["model"], {**config["arguments"], **(overrides or {})})
     restored, found = _restore(path, _template(model, config), which)
     state = restored.state if index is None else replica(restored.state, index, replicas=replicas)

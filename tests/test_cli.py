@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, first runs, and one sentence for each mistake."""
 
+import functools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from jaxgen import models, runs
-from jaxgen.cli import _unless_said, main
+from jaxgen.cli import _argument_help, _train_arguments, _unless_said, main
 from jaxgen.data import names
 from jaxgen.errors import UserError
 from jaxgen.training import Options
@@ -48,9 +49,9 @@ def refused(capsys, *arguments: str) -> str:
 
 
 def sentence(capsys, *arguments: str) -> str:
-    message = refused(capsys, *arguments)
+    *waiting, message = refused(capsys, *arguments).splitlines(keepends=True)
+    assert all(line.endswith(" …\n") for line in waiting)
     assert message.startswith("jaxgen: ")
-    assert message.count("\n") == 1
     return message
 
 
@@ -58,6 +59,8 @@ def test_an_unknown_command_model_or_data_set_suggests_the_nearest(capsys, tmp_p
     assert "did you mean 'train'?" in sentence(capsys, "trian")
     assert "did you mean 'vq_vae'?" in sentence(capsys, "train", "vq_va")
     assert "one of" in sentence(capsys, "train")
+    assert "did you mean 'jaxgen train vae'?" in sentence(capsys, "vae")
+    assert "write 'jaxgen train vae …'" in sentence(capsys, "train", "--data", "digits", "vae")
     assert "digits" in sentence(capsys, "train", "vae", "--data", "digit", "--workdir", str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
 
@@ -127,6 +130,8 @@ def test_data_that_no_likelihood_allows_stop_before_training(capsys, tmp_path, x
         str(tmp_path / "run"),
         "--batch-size",
         "2",
+        "--devices",
+        "1",
     )
     assert re.search(message, said)
     assert not (tmp_path / "run").exists()
@@ -156,12 +161,19 @@ def test_another_model_or_other_arguments_are_refused_with_the_difference(capsys
     folder = str(finished)
     before = (finished / "config.json").read_bytes()
     said = sentence(capsys, "train", "gan", "--steps", "4", "--workdir", folder)
-    assert "model was 'vae' and is now 'gan'" in said
+    assert said == f"jaxgen: {folder} holds a run of vae, not of gan; give a new --workdir\n"
     said = sentence(capsys, *TRAIN, "--latents", "3", "--seed", "1", "--workdir", folder)
     assert "latents was 2 and is now 3" in said
     assert "seed was 0 and is now 1" in said
     assert "hidden" not in said
-    assert "name was 'digits' and is now 'mnist'" not in said
+    assert "new run" not in said
+    said = sentence(capsys, *TRAIN, "--steps", "5", "--workdir", folder)
+    assert "steps was 4 and is now 5; a run keeps its length, so that a longer one is a new run" in said
+    said = sentence(
+        capsys, *TRAIN, "--data", "ring", "--likelihood", "gaussian", "--binarize", "none", "--workdir", folder
+    )
+    assert "name was 'digits' and is now 'ring'" in said
+    assert "fingerprint" not in said
     assert (finished / "config.json").read_bytes() == before
 
 
@@ -303,7 +315,7 @@ def test_an_interruption_is_128_and_the_signal(capsys, monkeypatch):
 def test_a_second_ctrl_c_ends_the_command_in_the_middle_of_compiled_code():
     """Which would take hours, and in which no handler of Python's runs."""
     script = (
-        "import hashlib; from jaxgen import cli\n"
+        "import hashlib, signal; from jaxgen import cli; signal.signal(signal.SIGINT, lambda *_: None)\n"
         "cli.main = lambda: print(flush=True) or hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)\n"
         "cli.entry()"
     )
@@ -324,6 +336,8 @@ def test_figures_samples_and_page_of_a_run(capsys, finished):
     printed = capsys.readouterr().out
     recorded = json.loads((finished / "evaluation.json").read_text())
     assert recorded["step"] == 4
+    assert printed.startswith("last checkpoint, step 4, test split of 297 examples\n")
+    assert "\nloss" not in printed  # minus the ELBO
     assert "log_px" not in recorded["figures"]
     last = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()][-1]
     np.testing.assert_allclose(recorded["figures"]["elbo"], last["elbo"], rtol=1e-4)
@@ -343,7 +357,7 @@ def test_figures_samples_and_page_of_a_run(capsys, finished):
     ("arguments", "message"),
     [
         (["sample", "RUN", "--num", "0"], "--num must be at least 1, got 0"),
-        (["sample", "RUN", "--replica", "1"], "--replica 1 was asked for, but the run has 1"),
+        (["sample", "RUN", "--replica", "1"], "--replica 1 was asked for, but the run has one replica, number 0"),
         (["report", "RUN", "--replica", "-1"], "--replica -1"),
         (["evaluate", "RUN", "--importance-samples", "-1"], "importance_samples not negative, got"),
         (["list", "more"], "takes no arguments"),
@@ -390,7 +404,7 @@ def test_help_explains_every_flag(capsys, monkeypatch, command):
     """After each flag there is a text, and no flag of the signature is missing."""
     monkeypatch.setenv("COLUMNS", "100")
     text = re.sub(r"[╭╮╰╯│─|]", " ", help_of(capsys, *command)).split("\n\n", 1)[1]  # the usage is not explained
-    flags = re.findall(r"^[ |]*(?:-h, )?(--[a-z][a-z-]*)", text, re.MULTILINE)
+    flags = re.findall(r"^[ |]*(?:-h, |--lr FLOAT, )?(--[a-z][a-z-]*)", text, re.MULTILINE)
     assert len(flags) == len(set(flags))
     if command[0] == "train":
         arguments = set(runs.complete(command[1], {}, runs.load("digits"))) - set(runs.DATA_ARGUMENTS)
@@ -403,8 +417,60 @@ def test_help_explains_every_flag(capsys, monkeypatch, command):
         assert len(re.findall(r"[A-Za-z]{2,}", words)) >= 2, (flag, explained)
 
 
+def documented(*, one: int = 1, two: int = 2):
+    """A function.
+
+    Text.
+
+    Args:
+        one: First,
+          and more
+            of it.
+        two: Second.
+
+    Returns:
+        other: Nothing.
+    """
+
+
+def test_an_argument_is_explained_at_any_indentation():
+    assert _argument_help(documented) == {"one": "First, and more of it.", "two": "Second."}
+
+
+def test_a_docstring_that_lacks_an_argument_is_one_sentence(capsys, monkeypatch):
+    vae = models.vae
+
+    @functools.wraps(vae)
+    def undocumented(**arguments):
+        return vae(**arguments)
+
+    undocumented.__doc__ = (vae.__doc__ or "").replace("      latents: ", "      z: ")
+    monkeypatch.setattr(models, "vae", undocumented)
+    said = sentence(capsys, "train", "vae", "--latents", "2")
+    assert said == "jaxgen: the docstring of vae explains no latents; add 'name: text' under its Args\n"
+
+
+def test_a_default_of_nothing_is_left_to_the_text(capsys):
+    assert "None" not in help_of(capsys, "train", "vae")
+
+
+def test_the_learning_rate_has_its_short_name():
+    parsed = _train_arguments("vae", ["--lr", "0.5"])
+    assert parsed.training.learning_rate == 0.5
+
+
+def test_a_warning_is_one_line_that_names_the_flags_and_comes_after_mistakes(tmp_path):
+    command = [sys.executable, "-m", "jaxgen.cli", "train", "vae", *SMALL, "--workdir", str(tmp_path / "run")]
+    done = subprocess.run([*command, "--epochs", "0"], capture_output=True, text=True)
+    assert done.stderr == "jaxgen: --epochs must be at least 1, got 0\n"
+    done = subprocess.run([*command, "--steps", "1"], capture_output=True, text=True)
+    [warned] = [line for line in done.stderr.splitlines() if re.search(r"\bwarn", line, re.IGNORECASE)]
+    assert re.match("jaxgen: warning: digits: .*--binarize dynamic, or --likelihood continuous_bernoulli", warned)
+
+
 def test_overview_and_list_name_everything(capsys):
     overview = help_of(capsys)
+    assert "usage: jaxgen list" in help_of(capsys, "list")
     assert all(f"  {command} " in overview for command in ("train", "evaluate", "sample", "report", "list"))
     assert main(["list"]) == 0
     listed = capsys.readouterr().out

@@ -132,7 +132,7 @@ def test_the_number_of_devices_may_change(trained):
 
 
 def test_a_replica_or_checkpoint_that_is_not_there_is_named(trained, tmp_path):
-    with pytest.raises(UserError, match="--replica 2 was asked for, but the run has 2, numbered from 0"):
+    with pytest.raises(UserError, match="--replica 2 was asked for, but the run has 2, numbered 0 to 1"):
         runs.open_run(trained[0], index=2)
     config = runs.read_config(trained[0])
     with runs.claim(tmp_path, config):

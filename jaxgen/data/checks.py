@@ -61,7 +61,7 @@ def check_values(dataset: Dataset, domain: str, *, binarized: bool = False, allo
     if grey > 0:
         warnings.warn(
             f"{dataset.name}: {grey:.1%} of the values are neither 0 nor 1, so binary cross-entropy is not a "
-            "likelihood of them: binarize the data, or use the continuous Bernoulli.",
+            "likelihood of them: give --binarize dynamic, or --likelihood continuous_bernoulli.",
             stacklevel=2,
         )
 

@@ -88,7 +88,7 @@ def _prepare(name: str, *, root: Path) -> Path:
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(
             f"{name} is not prepared in {root}, and preparing it needs tensorflow: install it with "
-            'pip install "jaxgen[prepare]", or name the folder that holds it by --data-dir or TFDS_DATA_DIR.'
+            "pip install tensorflow-cpu, or name the folder that holds it by --data-dir or TFDS_DATA_DIR."
         )
     with _quiet():
         import tensorflow_datasets as tfds
