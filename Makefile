@@ -49,7 +49,7 @@ demo: $(VENV)/.installed
 	$(BIN)/jaxgen train vae --data digits --latents 2 --likelihood gaussian --scale shared \
 	  --epochs 200 --learning-rate 0.002 --schedule cosine --workdir $(DEMO)
 	$(BIN)/jaxgen evaluate $(DEMO)
-	@echo "Open this page in a browser: $(abspath $(DEMO))/report.html"
+	@echo "Open this page in a browser: $(DEMO)/report.html"
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
@@ -64,4 +64,4 @@ docs: $(VENV)/.installed-docs
 	@rm -rf docs/_build
 	@echo 'Writing the pages of the reference: half a minute.'
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
-	@echo "Open this page in a browser: $(abspath docs/_build/html)/index.html"
+	@echo "Open this page in a browser: docs/_build/html/index.html"
