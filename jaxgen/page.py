@@ -3,6 +3,7 @@
 import base64
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
@@ -37,6 +38,7 @@ def render_page(
     *,
     title: str,
     subtitle: str = "",
+    notes: Sequence[str] = (),
     facts: Sequence[tuple[str, str]] = (),
     figures: Sequence[FigureRow] = (),
     pictures: Sequence[Picture] = (),
@@ -48,6 +50,7 @@ def render_page(
     Args:
         title: heading and name of the page.
         subtitle: one sentence below it.
+        notes: what a reader must know before the figures, a paragraph each.
         facts: pairs of a label and a short value, in a strip: data, steps, time.
         figures: rows of the table of results.
         pictures: in the order of the page, the learning curves first.
@@ -67,7 +70,7 @@ def render_page(
         (True, True)
     """
     parts = [
-        _header(title, subtitle, facts),
+        _header(title, subtitle, notes, facts),
         _figure_table(figures),
         *(_section(name, list(group)) for name, group in groupby(pictures, key=lambda picture: picture.section)),
         _origin(command, details or {}),
@@ -100,8 +103,9 @@ def format_figure(value: SupportsFloat | str, spread: SupportsFloat | None = Non
     return text.replace("-", "−")
 
 
-def _header(title: str, subtitle: str, facts: Sequence[tuple[str, str]]) -> str:
+def _header(title: str, subtitle: str, notes: Sequence[str], facts: Sequence[tuple[str, str]]) -> str:
     lead = f"\n<p class='lead'>{escape(subtitle)}</p>" if subtitle else ""
+    lead += "".join(f"\n<p class='warning'>{escape(note)}</p>" for note in notes)
     strip = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     strip = f"\n<dl class='facts'>{strip}</dl>" if strip else ""
     return f"<header>\n<h1>{escape(title)}</h1>{lead}{strip}\n</header>"
@@ -111,9 +115,9 @@ def _figure_table(figures: Sequence[FigureRow]) -> str:
     if not figures:
         return ""
     rows = "\n".join(
-        f"<tr><th scope='row'>{escape(row.name)}</th>"
+        f"<tr><th scope='row'>{_breakable(row.name)}</th>"
         f"<td class='number'>{escape(format_figure(row.value, row.spread))}</td>"
-        f"<td>{escape(row.unit)}</td><td class='note'>{escape(row.note)}</td></tr>"
+        f"<td class='unit'>{escape(row.unit)}</td><td class='note'>{escape(row.note)}</td></tr>"
         for row in figures
     )
     return (
@@ -122,6 +126,11 @@ def _figure_table(figures: Sequence[FigureRow]) -> str:
         "<th scope='col'>unit</th><th scope='col' class='note'>how</th></tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody></table></div>\n</section>"
     )
+
+
+def _breakable(name: str) -> str:
+    """A name that may break after a stroke or an underscore, and nowhere else."""
+    return re.sub(r"(?<=[/_])(?=.)", "<wbr>", escape(name))
 
 
 def _section(name: str, pictures: Sequence[Picture]) -> str:

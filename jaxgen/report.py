@@ -1,5 +1,6 @@
 """What people do with a run: its figures, samples, and one self-contained page of pictures."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,40 +13,16 @@ from jaxgen.data import Dataset, load
 from jaxgen.errors import UserError
 from jaxgen.folder import read_config, write_json
 from jaxgen.losses import bits_per_dim
+from jaxgen.meanings import figure_rows, in_nats
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
-from jaxgen.pictures import Shown, curves, last_part, pictures, sample_figure
-from jaxgen.runs import Run, Which, compilation_cache, open_run, preparation
+from jaxgen.pictures import curves, pictures, sample_figure
+from jaxgen.runs import DATA_ARGUMENTS, Run, Which, compilation_cache, factory, open_run, preparation
+from jaxgen.shown import Shown
 from jaxgen.training import evaluate as evaluation
 from jaxgen.training.devices import Devices, replicate
 from jaxgen.training.feed import num_bytes
+from jaxgen.training.options import Options, num_steps
 from jaxgen.writers import read_jsonl
-
-#: What an evaluated name means: its unit and how it was had.
-MEANINGS: dict[str, tuple[str, str]] = {
-    "log_px": ("nats", "log p(x), importance-weighted estimate with {importance_samples} samples"),
-    "elbo": ("nats", "evidence lower bound"),
-    "bits_per_dim": ("bits/dim", "of the data's own levels, from the bound on log p(x)"),
-    "nll": ("nats", "−log p(x | code), the distortion"),
-    "kl": ("nats", "KL(q(z|x) ‖ p(z)), the rate"),
-    "rate": ("nats", "of the code"),
-    "distortion": ("nats", "−log p(x | code)"),
-    "loss": ("nats", "the objective that the best checkpoint minimizes"),
-    "active_units": ("latents", "whose mean varies by more than 0.01 over the data"),
-    "squared_error": ("", "of the reconstruction, summed over an example"),
-    "commitment": ("", "squared distance of encodings to their codes, summed over an example"),
-    "perplexity": ("codes", "exp entropy of the codes over the whole split"),
-    "usage": ("share", "of the codebook that the split uses"),
-    "dead_codes": ("codes", "that the split never uses"),
-    "modes": ("modes", "with a sample within 3 σ, of 2500 samples"),
-    "high_quality": ("share", "of 2500 samples within 3 σ of a mode"),
-    "reverse_kl": ("nats", "of the modes' histogram to uniform"),
-    "accuracy_real": ("share", "of real examples that the discriminator takes for real; ½ at equilibrium"),
-    "accuracy_fake": ("share", "of generated examples that it takes for generated; ½ at equilibrium"),
-    "value": (
-        "",
-        "of the game, minus the discriminator's loss; −log 4 at the equilibrium of minimax and non-saturating",
-    ),
-}
 
 
 def evaluate(path: str | Path, *, which: Which = "best", importance_samples: int | None = None) -> list[FigureRow]:
@@ -105,25 +82,6 @@ def _bits(figures: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     return {"bits_per_dim": np.asarray(bits).tolist()}
 
 
-def figure_rows(figures: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[FigureRow]:
-    """Figures as rows of a table, the known ones first; vectors are left to the pictures."""
-    scalars = [name for name in figures if not last_part(name).isdigit()]
-    order = {name: position for position, name in enumerate(MEANINGS)}
-    names = sorted(scalars, key=lambda name: order.get(last_part(name), len(order)))
-    rows = []
-    for name in names:
-        values = np.atleast_1d(np.asarray(figures[name], np.float64))
-        spread = float(values.std(ddof=1)) if len(values) > 1 else None
-        unit, note = MEANINGS.get(last_part(name), ("", ""))
-        rows.append(FigureRow(name, float(values.mean()), spread, unit, note.format_map(_Missing(arguments))))
-    return rows
-
-
-class _Missing(dict):
-    def __missing__(self, key: str) -> str:
-        return "?"
-
-
 def figure_text(row: FigureRow) -> str:
     """A row as the command line prints it."""
     return " ".join(part for part in (format_figure(row.value, row.spread), row.unit) if part)
@@ -133,6 +91,9 @@ def sample(
     path: str | Path, *, num: int, seed: int = 0, index: int = 0, which: Which = "best", out: Path | None = None
 ) -> list[Path]:
     """Writes samples of a run as ``.npz`` and, where they can be drawn, as a picture beside it.
+
+    With those of a conditional model goes the ``condition`` that each was told: the classes in turn, or what the test
+    examples come with.
 
     Raises:
       UserError: if the model does not sample, or fewer than one is asked for.
@@ -144,14 +105,14 @@ def sample(
     if run.model.sample is None:
         raise UserError(f"{run.config['model']} is not a generative model: it does not sample")
     shown = Shown(run, _dataset(run.config))
-    values = shown.sample(num, seed=seed)
+    arrays = {"x": shown.sample(num, seed=seed), "condition": shown.to_tell(num)}
     target = Path(out) if out else Path(path) / "samples.npz"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(target, x=values)
+        np.savez(target, **{name: a for name, a in arrays.items() if a is not None})
         written = [target.with_suffix(".npz")]
         if shown.drawable:
-            written.append(plots.save(sample_figure(shown, values[:100]), target.with_suffix(".png")))
+            written.append(plots.save(sample_figure(shown, arrays["x"][:100]), target.with_suffix(".png")))
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error.strerror}); give another --out") from error
     return written
@@ -173,18 +134,25 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best") -> Path:
     shown, history = Shown(run, _dataset(run.config)), read_jsonl(path / "metrics.jsonl")
     evaluated = [p for p in history if p["kind"] == "evaluate" and p["step"] <= run.step]
     figures = {k: v for k, v in (evaluated[-1] if evaluated else {}).items() if k not in ("step", "kind", "time")}
-    target, shots = path / "report.html", []
+    target, shots, replicas = path / "report.html", [], run.config["options"]["seeds"]
+    own = {name: np.atleast_1d(value)[index if np.size(value) > 1 else 0] for name, value in figures.items()}
     try:
-        for name, title, caption, section, figure in [*curves(history), *pictures(shown, figures)]:
+        for name, title, caption, section, figure in [
+            *curves(history, nats=in_nats(figures)),
+            *pictures(shown, own),
+        ]:
+            if section != "Training" and replicas > 1:
+                caption += f" Replica {index}."
             png = plots.save(figure, path / "plots" / f"{name}.png")
             shots.append(Picture(title, caption, png, f"{title}: {caption}", section))
         page = render_page(
             title=f"{run.config['model']} on {Path(run.config['data']['name']).name}",
             subtitle=_subtitle(shown, index),
+            notes=_notes(shown, history, figures),
             facts=_facts(shown, history),
-            figures=figure_rows(figures, run.config["arguments"]),
+            figures=figure_rows(figures, _told(shown)),
             pictures=shots,
-            command=run.config["command"],
+            command=recipe(run.config, path),
             details=_details(run.config),
         )
         target.write_text(page, encoding="utf-8")
@@ -197,25 +165,91 @@ def _subtitle(shown: Shown, index: int) -> str:
     replicas = shown.run.config["options"]["seeds"]
     several = f" Figures are mean ± standard deviation over {replicas} seeds;" if replicas > 1 else ""
     whose = f" pictures show replica {index}." if replicas > 1 else ""
-    return f"Figures and pictures of the {shown.run.which} checkpoint, step {shown.run.step:,}.{several}{whose}"
+    split = f"the test split by the {shown.run.which} checkpoint, step {shown.run.step:,}"
+    return f"Figures and pictures of {split}.{several}{whose}"
+
+
+def _told(shown: Shown) -> dict[str, Any]:
+    """What notes to the figures may say of the run."""
+    modes = shown.dataset.modes
+    return shown.run.config["arguments"] | ({} if modes is None else {"num_modes": len(modes.centers)})
+
+
+def _notes(shown: Shown, history: list[dict[str, Any]], figures: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before the figures: an unfinished run, figures that are not what they are called."""
+    notes, step, total = [], _last_step(history), _planned_steps(shown)
+    if step < total:
+        notes.append(f"This run is not finished: step {step:,} of {total:,}. The same command goes on.")
+    observed = shown.batch["x"][shown.batch["mask"]] if "mask" in shown.batch else shown.batch["x"]
+    if shown.model.domain == "binary" and np.any((observed != 0) & (observed != 1)):
+        notes.append(
+            "The data are grey values, and the Bernoulli likelihood is one of bits: nll, elbo and log_px are no "
+            "log-likelihoods here, and compare with no other model's. Binarize the data, or take another likelihood."
+        )
+    if np.all(np.asarray(figures.get("active_units", 1)) == 0):
+        notes.append(
+            "No latent is active: the decoder makes the same of every code, so reconstructions and samples are one "
+            "average. Train for longer, warm the KL term up, or give it a smaller weight."
+        )
+    if not shown.drawable:
+        shape = "×".join(map(str, shown.dataset.shape))
+        notes.append(f"Examples are not drawn: of shape {shape} they are neither images nor points of the plane.")
+    return notes
+
+
+def _last_step(history: list[dict[str, Any]]) -> int:
+    return max((point["step"] for point in history), default=0)
+
+
+def _planned_steps(shown: Shown) -> int:
+    """Of the run as it was started; a run of an earlier version may have recorded epochs beside its steps."""
+    recorded, updates = shown.run.config["options"], sum(shown.model.turns.values())
+    if recorded["steps"] is not None:
+        return recorded["steps"]
+    options = Options(**{name: value for name, value in recorded.items() if name in Options._fields})
+    return num_steps(options, num_examples=len(shown.dataset.train["x"]), updates=updates)
 
 
 def _facts(shown: Shown, history: list[dict[str, Any]]) -> list[tuple[str, str]]:
     options, dataset = shown.run.config["options"], shown.dataset
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(shown.run.params))
+    step, total, shape = _last_step(history), _planned_steps(shown), dataset.shape
+    each = f"{'×'.join(map(str, shape))} each" if len(shape) > 1 else f"{shape[0]} numbers each" if shape else "numbers"
+    seed, replicas = options["seed"], options["seeds"]
     return [
-        (
-            "data",
-            f"{len(dataset.train['x']):,} train, {len(dataset.test['x']):,} test, {'×'.join(map(str, dataset.shape))}",
-        ),
-        ("steps", f"{max((p['step'] for p in history), default=0):,} of batch {options['batch_size']}"),
+        ("data", f"{len(dataset.train['x']):,} train, {len(dataset.test['x']):,} test, {each}"),
+        ("steps", f"{step:,}{'' if step >= total else f' of {total:,}'}, batch {options['batch_size']}"),
         ("parameters", f"{count:,}"),
-        ("seeds", str(options["seeds"]) if options["seeds"] > 1 else str(options["seed"])),
+        ("seed", str(seed)) if replicas == 1 else ("seeds", f"{seed} to {seed + replicas - 1}"),
     ]
 
 
+def recipe(config: Mapping[str, Any], path: Path) -> str:
+    """What to type to get a run again: its command, a flag a line, or, of a run made from Python, the call."""
+    command = config["command"]
+    if command.startswith("jaxgen "):
+        return command if len(command) <= 72 else command.replace(" --", " \\\n  --")
+    defaults = {p.name: p.default for p in inspect.signature(factory(config["model"])).parameters.values()}
+    arguments = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config["arguments"].items()
+        if name not in DATA_ARGUMENTS
+    }
+    arguments = {name: value for name, value in arguments.items() if value != defaults.get(name)}
+    standard = Options()._asdict()
+    options = [f"{name}={value!r}" for name, value in config["options"].items() if value != standard.get(name)]
+    data = config["data"]["name"]
+    lines = [repr(config["model"]), repr(arguments), f"data={data!r}", f"workdir={str(path)!r}"]
+    lines += [f"options=Options({', '.join(options)})"] if options else []
+    lines += [f"data_dir={config['data_dir']!r}"] if config["data_dir"] else []
+    lines += [f"data_scale={config['data']['scale']!r}"]
+    body = "".join(f"    {line},\n" for line in lines)
+    origin = f"# by {command}\n" if command else ""
+    return f"{origin}from jaxgen.runs import train\nfrom jaxgen.training import Options\n\ntrain(\n{body})"
+
+
 def _details(config: Mapping[str, Any]) -> dict[str, str]:
-    arguments = {k: v for k, v in config["arguments"].items() if k != "shape"}
+    arguments = {k: v for k, v in config["arguments"].items() if k != "shape" and v is not None}
     return {
         "model": ", ".join(f"{k}={v}" for k, v in arguments.items()),
         "training": ", ".join(f"{k}={v}" for k, v in config["options"].items()),

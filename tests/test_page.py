@@ -14,7 +14,7 @@ from jaxgen import plots
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
 
 EVIL = """<script>alert(1)</script> & "double" 'single' {brace} %s"""
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "wbr"}
 
 
 class Reader(HTMLParser):
@@ -37,7 +37,11 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if data.strip():
+        if self.tags and self.tags[-1][0] == "wbr":  # the same text goes on
+            tag, before = self.texts.pop()
+            self.texts.append((tag, before + data))
+            self.tags[-1] = ("joined", {})
+        elif data.strip():
             self.texts.append((self.open[-1] if self.open else "", data))
 
     def find(self, tag):
@@ -53,6 +57,7 @@ def evil_page(png):
     return render_page(
         title=EVIL,
         subtitle=EVIL,
+        notes=[EVIL],
         facts=[(EVIL, EVIL)],
         figures=[FigureRow(EVIL, EVIL, None, EVIL, EVIL)],
         pictures=[Picture(EVIL, EVIL, png, EVIL, section=EVIL)],
@@ -65,7 +70,7 @@ def test_every_text_stays_a_text(png):
     reader = Reader(evil_page(png))
     texts = [tag for tag, text in reader.texts if text == EVIL]
     assert sorted(texts) == sorted(
-        ["title", "h1", "p", "dt", "dd", "th", "td", "td", "td", "h2", "h3", "p", "code", "dt", "dd"]
+        ["title", "h1", "p", "p", "dt", "dd", "th", "td", "td", "td", "h2", "h3", "p", "code", "dt", "dd"]
     )
     assert not reader.find("script")
     assert reader.find("img")[0]["alt"] == EVIL
@@ -98,6 +103,7 @@ def test_a_page_goes_from_figures_over_pictures_to_the_command(png):
     page = render_page(
         title="The run",
         subtitle="of today",
+        notes=["not finished"],
         facts=[("steps", "5")],
         figures=[FigureRow("nll", 89.7312, 0.21, "nats", "500 samples")],
         pictures=pictures,
@@ -106,11 +112,17 @@ def test_a_page_goes_from_figures_over_pictures_to_the_command(png):
     )
     texts = [text for tag, text in Reader(page).texts if tag not in ("title", "style")]
     assert texts == [
-        *("The run", "of today", "steps", "5"),
+        *("The run", "of today", "not finished", "steps", "5"),
         *("Figures", "measure", "value", "unit", "how", "nll", "89.73 ± 0.21", "nats", "500 samples"),
         *("c", "c1", "look at c1", "c2", "look at c2", "s", "s1", "look at s1"),
         *("How to get this again", "jaxgen train vae", "jax", "0.10"),
     ]
+
+
+def test_names_break_after_strokes_and_underscores_alone():
+    page = render_page(title="run", figures=[FigureRow("player/a_name_", 1.0)])
+    assert "<th scope='row'>player/<wbr>a_<wbr>name_</th>" in page
+    assert ("th", "player/a_name_") in Reader(page).texts
 
 
 def test_what_a_run_lacks_leaves_no_empty_part():

@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from jaxgen.plots._style import ACCENT, FAINT, INK, LINES, WIDTH, legend_above, new_axes, styled
 
 KINDS = {"train": {"linewidth": 1.2, "alpha": 0.55}, "evaluate": {"marker": "o", "markersize": 3.5}}
-WHERE = {"train": "training batches", "evaluate": "test split"}
+WHERE = {"train": "training", "evaluate": "test"}
 
 MANY_LATENTS = 24  # beyond, their own numbers would not fit below the bars
 

@@ -26,7 +26,7 @@ def test_terms_and_kinds_have_their_own_lines():
     assert evaluate.get_ydata().tolist() == [4.0, 1.0]
     assert train.get_color() == evaluate.get_color() != kl.get_color()
     assert train.get_marker() == "None" != evaluate.get_marker()
-    assert texts(axes.get_legend().get_texts()) == ["kl", "loss", "training batches", "test split"]
+    assert texts(axes.get_legend().get_texts()) == ["kl", "loss", "training", "test"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "nats")
 
 

@@ -1,0 +1,83 @@
+"""What an evaluated figure means: its unit, and how it was had."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxgen.page import FigureRow
+
+#: By the last part of a name: unit and note; what stands in braces is taken from the run.
+MEANINGS: dict[str, tuple[str, str]] = {
+    "log_px": ("nats", "log p(x), importance-weighted estimate with {importance_samples} samples"),
+    "elbo": ("nats", "evidence lower bound on log p(x)"),
+    "bits_per_dim": ("bits/dim", "of the data's own levels, from the bound on log p(x)"),
+    "nll": ("nats", "−log p(x | code): the distortion"),
+    "kl": ("nats", "KL(q(z|x) ‖ p(z)): the rate, what the code costs"),
+    "rate": ("nats", "what the code costs"),
+    "distortion": ("nats", "−log p(x | code)"),
+    "loss": ("nats", "the objective, by which the best checkpoint is chosen"),
+    "active_units": ("latents", "that tell the decoder something: variance of the mean, or KL of a class, above 0.01"),
+    "mmd": ("", "squared maximum mean discrepancy of the codes from the prior"),
+    "links": ("links", "of a latent to a group of variables that are not exactly zero"),
+    "dominance": ("share", "of a group's norms that its strongest latent has, mean over the groups"),
+    "squared_error": ("units²", "of the reconstruction, summed over an example; a unit is 1 of the scaled data"),
+    "commitment": ("units²", "squared distance of encodings to their codes, summed over an example"),
+    "perplexity": ("codes", "exp entropy of the codes over the whole split"),
+    "usage": ("share", "of the codebook that the split uses"),
+    "dead_codes": ("codes", "that the split never uses"),
+    "modes": ("modes", "of {num_modes}, with one of 2500 samples within 3 σ"),
+    "high_quality": ("share", "of 2500 samples within 3 σ of a mode; the data's own share is 0.989"),
+    "reverse_kl": ("nats", "of the modes' histogram to uniform"),
+    "accuracy_real": ("share", "of real examples that the discriminator takes for real; ½ at equilibrium"),
+    "accuracy_fake": ("share", "of generated examples that it takes for generated; ½ at equilibrium"),
+    "value": ("", "of the game: minus the discriminator's loss"),
+}
+
+#: Figures that say again what another one says, where that is there.
+SAID_TWICE = {"rate": "kl", "distortion": "nll"}
+
+#: What shows that a loss is a log-likelihood's, and so in nats.
+_IN_NATS = ("nll", "elbo", "log_px", "kl")
+
+
+def last_part(name: str) -> str:
+    """The metric's own name: without its player, or the index of an entry of a vector."""
+    return name.rsplit("/", 1)[-1]
+
+
+def in_nats(names: Mapping[str, Any]) -> bool:
+    """Whether the loss among these figures is one of log-likelihoods."""
+    return any(last_part(name) in _IN_NATS for name in names)
+
+
+def figure_rows(figures: Mapping[str, Any], run: Mapping[str, Any]) -> list[FigureRow]:
+    """Figures as rows of a table, the known ones first, each said once; vectors are left to the pictures.
+
+    Args:
+      figures: a number each, or one for each replica.
+      run: what the notes tell of it: the arguments of its model, and ``num_modes`` of its data.
+    """
+    scalars = [name for name in figures if not last_part(name).isdigit() and SAID_TWICE.get(name) not in figures]
+    order = {name: position for position, name in enumerate(MEANINGS)}
+    rows = []
+    for name in sorted(scalars, key=lambda name: order.get(last_part(name), len(order))):
+        values = np.atleast_1d(np.asarray(figures[name], np.float64))
+        spread = float(values.std(ddof=1)) if len(values) > 1 else None
+        unit, note = _meaning(last_part(name), figures, run)
+        rows.append(FigureRow(name, float(values.mean()), spread, unit, note))
+    return rows
+
+
+def _meaning(name: str, figures: Mapping[str, Any], run: Mapping[str, Any]) -> tuple[str, str]:
+    unit, note = MEANINGS.get(name, ("", ""))
+    if name == "loss" and not in_nats(figures):
+        unit = ""
+    if name == "value" and run.get("objective") in ("minimax", "non_saturating"):
+        unit, note = "nats", f"{note}; −log 4 = −1.386 at the equilibrium"
+    return unit, note.format_map(_Missing(run))
+
+
+class _Missing(dict):
+    def __missing__(self, key: str) -> str:
+        return "?"

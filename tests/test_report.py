@@ -1,0 +1,359 @@
+"""The page of a run: what it shows of each kind of model, and what it tells of figures and runs."""
+
+import json
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial import geometric_slerp
+
+from jaxgen import models, report, runs
+from jaxgen.data import load
+from jaxgen.data.dataset import make_dataset
+from jaxgen.folder import describe
+from jaxgen.latent_pictures import linear, pairs_of, spherical
+from jaxgen.meanings import figure_rows, in_nats
+from jaxgen.model import Aux, Model
+from jaxgen.pictures import curves, pictures
+from jaxgen.shown import Shown
+from jaxgen.training import Options
+
+OPTIONS = Options(steps=2, batch_size=16, log_every=1, evaluate_every=1)
+SMALL = {"hidden": (8,), "likelihood": "gaussian"}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+@pytest.fixture
+def shown(digits):
+    """A model as it was initialized, beside its data: `shown(name, arguments)`."""
+
+    def build(name, arguments, *, dataset=digits):
+        full = runs.complete(name, arguments, dataset)
+        model, config = runs.build(name, full), describe(name, full, dataset, OPTIONS)
+        batch = {key: jnp.asarray(a[:4]) for key, a in dataset.test.items()} | {"position": jnp.arange(4)}
+        batch["x"] = batch["x"] / dataset.scale
+        params, statistics = jax.jit(model.init)(jax.random.key(0), batch)
+        return Shown(runs.Run(Path(name), config, model, params, statistics, 0, "last"), dataset)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Three replicas of a model of bits, trained on grey values for two steps that change nothing."""
+    path = tmp_path_factory.mktemp("runs") / "vae"
+    options = OPTIONS._replace(seed=5, seeds=3, learning_rate=1e-9)
+    arguments = {"hidden": (8,), "latents": 3, "importance_samples": 0}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*binary cross-entropy is not a likelihood")
+        runs.train("vae", arguments, data="digits", workdir=path, options=options, num_devices=1, quiet=True)
+    return path
+
+
+def drawn(shown, figures=None):
+    return {picture.name: picture for picture in pictures(shown, figures or {})}
+
+
+def tiles(figure, rows, columns):
+    """The first channel of each 8×8 image of a mosaic, [rows, columns, 8, 8]."""
+    canvas = np.asarray(figure.axes[0].images[0].get_array())[..., 0] / 255
+    return np.stack(
+        [[canvas[68 * r : 68 * r + 64 : 8, 68 * c : 68 * c + 64 : 8] for c in range(columns)] for r in range(rows)]
+    )
+
+
+def clipped(images):
+    return np.clip(np.asarray(images)[..., 0], 0, 1)
+
+
+def labels_of(figure):
+    return [label.get_text() for label in figure.axes[0].get_yticklabels()]
+
+
+def test_a_denoising_model_is_shown_what_it_gets_and_makes_the_rest_of_that(shown):
+    run = shown("denoising_autoencoder", SMALL | {"latents": 4})
+    figure = drawn(run)["reconstructions"].figure
+    assert labels_of(figure) == ["data", "corrupted", "model"] * 2
+    x, corrupted, made = tiles(figure, 6, 8).reshape(2, 3, 8, 8, 8).swapaxes(0, 1).reshape(3, 16, 8, 8)
+    np.testing.assert_allclose(x, clipped(run.x[:16]), atol=0.003)
+    given = run.corrupt(16)
+    assert 0.1 < np.std(given - run.x[:16]) < 0.4  # its level is 0.25
+    np.testing.assert_allclose(corrupted, clipped(given), atol=0.003)
+    again = run.model.reconstruct(run.run.params, run.run.statistics, given)
+    np.testing.assert_allclose(made, clipped(again), atol=0.003)
+
+
+def test_completions_keep_the_upper_half_and_redraw_the_lower(shown):
+    run = shown("vae", SMALL | {"importance_samples": 0, "latents": 3})
+    picture = drawn(run)["completions"]
+    parts = tiles(picture.figure, 6, 7)
+    np.testing.assert_allclose(parts[:, 0], clipped(run.x[:6]), atol=0.003)
+    for column in range(1, 7):
+        np.testing.assert_allclose(parts[:, column, :4], clipped(run.x[:6])[:, :4], atol=0.003)
+    lower = parts[:, 2:, 4:]
+    assert (np.abs(lower[:, 0] - lower[:, 1]).max(axis=(1, 2)) > 0).any()
+    assert np.abs(parts[:, 2, 4:] - clipped(run.x[:6])[:, 4:]).max() > 0.1
+    assert "what is shown is kept" in picture.caption
+
+
+def test_a_conditional_model_has_a_row_of_samples_for_each_class(shown):
+    run = shown("conditional_vae", SMALL | {"latents": 3})
+    found = drawn(run)
+    figure = found["samples"].figure
+    assert labels_of(figure) == [str(digit) for digit in range(10)]
+    classes = np.repeat(np.arange(10), 8)
+    again = run.model.sample(run.run.params, run.run.statistics, jax.random.key(0), 80, condition=classes)
+    np.testing.assert_allclose(tiles(figure, 10, 8).reshape(80, 8, 8), clipped(again), atol=0.003)
+    # Both ends of a line are of one class, which is told all along.
+    frames = tiles(found["interpolation"].figure, 6, 9)
+    pairs = pairs_of(run.batch["label"], len(run.x), 3)
+    assert (run.batch["label"][pairs[:, 0]] == run.batch["label"][pairs[:, 1]]).all()
+    codes = run.encode(len(run.x))
+    halfway = codes[pairs].mean(axis=1)
+    given = {"condition": run.batch["label"][pairs[:, 0]]}
+    middle = run.model.decode(run.run.params, run.run.statistics, halfway, **given)
+    np.testing.assert_allclose(frames[::2, 4], clipped(middle), atol=0.003)
+    for end, column in ((0, 0), (1, 8)):
+        np.testing.assert_allclose(frames[::2, column], clipped(run.x[pairs[:, end]]), atol=0.003)
+
+
+def test_samples_of_the_command_line_tell_each_class_in_turn(shown, digits, tmp_path, monkeypatch):
+    run = shown("conditional_vae", SMALL | {"latents": 3})
+    monkeypatch.setattr(report, "open_run", lambda path, **_keywords: run.run)
+    [path] = [p for p in report.sample(tmp_path, num=23) if p.suffix == ".npz"]
+    told = np.arange(23) % 10
+    again = run.model.sample(run.run.params, run.run.statistics, jax.random.key(0), 23, condition=told)
+    with np.load(path) as arrays:
+        np.testing.assert_array_equal(arrays["condition"], told)
+        np.testing.assert_allclose(arrays["x"], again, atol=1e-6)
+
+
+def test_the_plane_of_a_model_without_a_prior_is_that_of_its_codes(shown, monkeypatch):
+    run = shown("autoencoder", SMALL | {"latents": 2})
+    picture = drawn(run)["carpet"]
+    codes = run.encode(len(run.x))
+    low, high = np.quantile(codes, [0.01, 0.99], axis=0)
+    corners = np.array([[low[0], high[1]], [high[0], low[1]]], np.float32)  # upper left, lower right
+    expected = clipped(run.model.decode(run.run.params, run.run.statistics, corners))
+    found = tiles(picture.figure, 15, 15)
+    np.testing.assert_allclose([found[0, 0], found[-1, -1]], expected, atol=0.003)
+    assert "range of its own codes" in picture.caption
+    assert "prior" not in picture.caption
+    flat = jnp.zeros_like(codes)
+    monkeypatch.setattr(run, "encode", lambda count: np.asarray(flat))
+    assert "carpet" not in drawn(run)
+
+
+def test_the_plane_of_a_prior_is_in_its_units(shown):
+    run = shown("vae", SMALL | {"importance_samples": 0, "latents": 2})
+    picture = drawn(run)["carpet"]
+    corners = np.array([[-2.5, 2.5], [2.5, -2.5]], np.float32)
+    expected = clipped(run.model.decode(run.run.params, run.run.statistics, corners))
+    found = tiles(picture.figure, 15, 15)
+    np.testing.assert_allclose([found[0, 0], found[-1, -1]], expected, atol=0.003)
+    assert "2.5 standard deviations of the prior" in picture.caption
+
+
+@pytest.mark.parametrize(("name", "kl"), [("vae", True), ("autoencoder", False)])
+def test_traversals_move_the_latents_that_carry_most_and_no_other(shown, name, kl):
+    run = shown(name, SMALL | {"latents": 6})
+    carried = {f"kl_dim/{i:02d}": value for i, value in enumerate([0.1, 3.0, 0.0, 2.0, 0.2, 1.0])} if kl else {}
+    picture = drawn(run, carried)["traversals"]
+    codes = run.encode(len(run.x))
+    order = [1, 3, 5, 4] if kl else np.argsort(-codes.var(axis=0))[:4]
+    assert labels_of(picture.figure) == [f"latent {latent + 1}" for latent in order]
+    center, scale = (np.zeros(6), np.ones(6)) if kl else (codes.mean(axis=0), codes.std(axis=0))
+    moved = np.tile(codes[0], (4, 9, 1))
+    for row, latent in enumerate(order):
+        moved[row, :, latent] = center[latent] + scale[latent] * np.linspace(-2.5, 2.5, 9)
+    expected = run.model.decode(run.run.params, run.run.statistics, moved.reshape(-1, 6).astype(np.float32))
+    np.testing.assert_allclose(tiles(picture.figure, 4, 9).reshape(-1, 8, 8), clipped(expected), atol=0.003)
+    assert ("the prior" in picture.figure.axes[0].get_xlabel()) == kl
+    assert ("variance of the codes" in picture.caption) != kl
+
+
+def test_lines_and_arcs_between_two_codes():
+    """Arcs against scipy's, for unit vectors; of other lengths, on the plane of both and between their lengths."""
+    generator = np.random.default_rng(0)
+    start, end = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in generator.normal(size=(2, 3, 5)))
+    shares = np.arange(1, 8) / 8
+    for index, path in enumerate(spherical(start, end, 7)):
+        np.testing.assert_allclose(path, geometric_slerp(start[index], end[index], shares), atol=1e-12)
+    np.testing.assert_allclose(linear(start, end, 7)[:, 3], (start + end) / 2)
+    np.testing.assert_allclose(linear(start, end, 7)[:, 0], start + (end - start) / 8)
+    np.testing.assert_allclose(spherical(2 * start, 3 * end, 7), _mixed(start, end, shares), atol=1e-12)
+    for other in (start, -start):
+        np.testing.assert_allclose(spherical(start, other, 7), linear(start, other, 7), atol=1e-12)
+
+
+def _mixed(start, end, shares):
+    """Arcs of unequal ends: the basis's own, so that only the weights matter, solved from scipy's unit arcs."""
+    found = []
+    for one, other in zip(start, end):
+        weights = np.linalg.lstsq(np.stack([one, other], 1), geometric_slerp(one, other, shares).T, rcond=None)[0]
+        found.append(weights.T @ np.stack([2 * one, 3 * other]))
+    return np.stack(found)
+
+
+def test_pairs_are_of_one_class_where_a_class_is_told():
+    assert pairs_of(np.array([3, 1, 3, 1, 2]), 5, 3).tolist() == [[0, 2], [1, 3]]
+    assert pairs_of(np.array([0, 1]), 2, 3).tolist() == [[0, 1]]
+    assert pairs_of(np.zeros((9, 2)), 9, 3).tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert pairs_of(None, 4, 6).tolist() == [[0, 2], [1, 3]]
+
+
+def test_classes_of_categorical_latents_are_counted_apart(shown):
+    run = shown("discrete_vae", {"hidden": (8,), "latents": 3, "classes": 4, "likelihood": "gaussian"})
+    picture = drawn(run)["codes"]
+    codes = run.encode(len(run.x))
+    counts = np.sort([np.sum(codes[:, i] == k) for i in range(3) for k in range(4)])[::-1]
+    bars = picture.figure.axes[0].patches[0].get_data().values
+    np.testing.assert_allclose(bars, 100 * counts[counts > 0] / counts.sum())
+    assert "4 classes of 3 latents" in picture.caption
+
+
+def test_every_scalar_has_a_picture_and_none_is_said_twice():
+    point = {"step": 1, "kind": "evaluate", "time": 0.0, "loss": 1.0, "kl": 1.0, "rate": 1.0, "mine": 2.0}
+    found = {picture.name: picture for picture in curves([point | {"kl_dim/00": 1.0, "mean/01": 0.0}], nats=False)}
+    assert list(found) == ["curves_loss", "curves_mine"]
+    assert found["curves_loss"].figure.axes[0].get_ylabel() == "loss"
+    assert found["curves_mine"].figure.axes[0].get_ylabel() == "mine"
+    [whole] = curves([{"step": 1, "kind": "train", "loss": 1.0}], nats=True)
+    assert whole.figure.axes[0].get_ylabel() == "nats"
+
+
+def test_figures_have_units_where_these_are_known_and_are_said_once():
+    figures = {"kl": [1.0, 3.0], "rate": [1.0, 3.0], "nll": 2.0, "distortion": 2.0, "loss": 4.0, "kl_dim/00": 1.0}
+    rows = {row.name: row for row in figure_rows(figures, {})}
+    assert list(rows) == ["nll", "kl", "loss"]
+    assert (rows["kl"].value, rows["kl"].spread) == (2.0, pytest.approx(2**0.5))
+    assert rows["loss"].unit == "nats"
+    [alone] = figure_rows({"loss": 4.0}, {})
+    assert alone.unit == ""
+    assert not in_nats({"loss": 4.0})
+    assert [row.name for row in figure_rows({"rate": 1.0, "distortion": 2.0, "elbo": -3.0}, {})] == [
+        "elbo",
+        "rate",
+        "distortion",
+    ]
+    value = {objective: figure_rows({"value": 0.0}, {"objective": objective})[0] for objective in ("minimax", "hinge")}
+    assert (value["minimax"].unit, value["hinge"].unit) == ("nats", "")
+    [modes] = figure_rows({"modes": 3.0}, {"num_modes": 8})
+    assert modes.note.startswith("of 8,")
+
+
+def notes(path):
+    page = report.write(path, which="last", index=1).read_text(encoding="utf-8")
+    return page, re.findall(r"<p class='warning'>(.*?)</p>", page)
+
+
+def test_a_page_says_what_a_reader_must_know_first(trained, tmp_path):
+    """Grey values for bits, whose figures are none of nats, and which replica is shown."""
+    page, [grey] = notes(trained)
+    assert grey.startswith("The data are grey values")
+    assert "Bernoulli" in grey
+    assert "<dt>seeds</dt><dd>5 to 7</dd>" in page
+    assert "<dt>steps</dt><dd>2, batch 16</dd>" in page
+    captions = dict(re.findall(r"<figcaption><h3>(.*?)</h3><p>(.*?)</p>", page))
+    assert captions["Reconstructions"].endswith(" Replica 1.")
+    assert captions["KL by latent"].endswith(" Replica 1.")
+    assert "Replica" not in captions["Squared errors"]
+
+
+def test_the_bars_of_a_replica_are_its_own(trained, monkeypatch):
+    given = []
+    original = report.pictures
+    monkeypatch.setattr(report, "pictures", lambda shown, figures: given.append(figures) or original(shown, figures))
+    notes(trained)
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    last = [point for point in lines if point["kind"] == "evaluate"][-1]
+    assert len(set(last["kl_dim/01"])) == 3
+    assert given[0]["kl_dim/01"] == last["kl_dim/01"][1]
+
+
+def test_an_unfinished_run_and_one_that_learned_nothing_say_so(trained, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(trained, path)
+    config = json.loads((path / "config.json").read_text())
+    config["options"]["steps"] = 2000
+    (path / "config.json").write_text(json.dumps(config))
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 2, "kind": "evaluate", "time": 0.0, "active_units": [0, 0, 0]}) + "\n")
+    page, (first, _, inactive) = notes(path)
+    assert first == "This run is not finished: step 2 of 2,000. The same command goes on."
+    assert inactive.startswith("No latent is active")
+    assert "2 of 2,000, batch 16" in page
+
+
+def test_bits_points_and_tables_are_told_what_concerns_them(shown, digits):
+    done = [{"step": 2, "kind": "train"}]
+    bits = {name: (a > 8).astype(np.uint8) if name == "x" else a for name, a in digits.test.items()}
+    assert report._notes(shown("vae", {"hidden": (8,)}, dataset=digits._replace(test=bits, scale=1.0)), done, {}) == []
+    assert report._notes(shown("vae", SMALL), done, {"active_units": [1.0, 0.0]}) == []
+    x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    table = shown("vae", SMALL | {"latents": 3}, dataset=make_dataset("table", {"x": x}, {"x": x[:20]}, scale=1.0))
+    [note] = report._notes(table, done, {})
+    assert "of shape 5 they are neither images nor points" in note
+    assert dict(report._facts(table, done))["data"] == "60 train, 20 test, 5 numbers each"
+    assert dict(report._facts(table, done))["seed"] == "0"
+    assert set(drawn(table)) == {"latents"}
+
+
+def recipe(config, **changes):
+    return report.recipe(config | changes, Path("runs/mine"))
+
+
+def test_a_command_has_a_flag_a_line_and_a_script_becomes_a_call(shown):
+    config = shown("vae", SMALL | {"latents": 3}).run.config
+    assert recipe(config, command="jaxgen train vae --latents 3") == "jaxgen train vae --latents 3"
+    long = "jaxgen train vae --latents 3 --hidden 8 8 --likelihood gaussian --workdir runs/a/long/name"
+    lines = recipe(config, command=long).split(" \\\n")
+    assert [line.strip() for line in lines] == ["jaxgen train vae", *re.findall(r"--.*?(?= --|$)", long)]
+    call = recipe(config, command="mine.py")
+    assert call.startswith("# by mine.py\n")
+    given = {}
+    namespace = {"train": lambda *args, **kwargs: given.update(args=args, **kwargs)}
+    exec(re.sub(r"from jaxgen.runs import train\n", "", call), namespace)
+    assert given.pop("args") == ("vae", SMALL | {"latents": 3})
+    assert given == {"data": "digits", "workdir": "runs/mine", "options": OPTIONS, "data_scale": 16.0}
+
+
+def no_prior(*, shape: tuple[int, ...]) -> Model:
+    """A user's own model with a squared error and no claim of a likelihood.
+
+    Args:
+      shape: Shape of one example.
+    """
+
+    def loss(params, statistics, batch, key, train):
+        return jnp.square(batch["x"] - params["mean"]["x"]).mean(), Aux({}, statistics)
+
+    return Model(
+        init=lambda key, batch: ({"mean": {"x": jnp.zeros(shape)}}, {}),
+        losses={"mean": loss},
+        turns={"mean": 1},
+        evaluate=lambda params, statistics, batch, key: {"loss": jnp.square(batch["x"]).mean(axis=(1, 2, 3))},
+        encode=lambda params, statistics, x: 0.5 + 0.5 * jnp.asarray(x)[:, 3, 3:5, 0],
+        decode=lambda params, statistics, z: jnp.broadcast_to(z[:, :1, None, None], (len(z), *shape)),
+        latents=2,
+    )
+
+
+def test_a_model_of_ones_own_is_told_neither_nats_nor_a_prior(monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "no_prior", no_prior, raising=False)
+    monkeypatch.setattr(models, "__all__", [*models.__all__, "no_prior"])
+    path = tmp_path / "run"
+    runs.train("no_prior", {}, data="digits", workdir=path, options=OPTIONS, num_devices=1, quiet=True)
+    page = report.write(path).read_text(encoding="utf-8")
+    assert "nats" not in page
+    assert "prior" not in re.sub("no_prior", "", page)
+    assert "over the range of its own codes" in page
