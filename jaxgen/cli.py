@@ -1,4 +1,4 @@
-"""The command line: train | evaluate | sample | report | list. Nothing heavy is imported before it is needed."""
+"""The command line, a function for each command. Nothing heavy is imported before it is needed."""
 
 import ast
 import dataclasses
@@ -357,11 +357,119 @@ def _report(run: Annotated[Path, "positional"], /, *, replica: int = 0, checkpoi
     print(f"report: {report.write(run, index=replica, which=checkpoint)}")
 
 
+def encode(arguments: Sequence[str]) -> None:
+    """Codes of a data set, as a file that is a data set itself: jaxgen encode RUN --data ..."""
+    _run_arguments(_encode, arguments)
+
+
+def _encode(
+    run: Annotated[Path, "positional"],
+    /,
+    *,
+    data: str | None = None,
+    data_dir: str | None = None,
+    replica: int = 0,
+    checkpoint: Which = "best",
+    out: Path | None = None,
+) -> None:
+    """Codes of a data set (.npz): x_train, x_test, labels as y_train, y_test, and the fingerprint of the encoder.
+
+    Args:
+      run: The run's folder.
+      data: A data set or file of the run's shape, instead of the run's own.
+      data_dir: Folder of prepared TensorFlow Datasets, instead of the run's own.
+      replica: Which of the run's replicas.
+      checkpoint: The best by the evaluated objective, or the last.
+      out: The .npz to write; RUN/codes.npz by default.
+    """
+    from jaxgen import apply
+
+    _wait("encoding with", run)
+    print(apply.encode(run, data=data, data_dir=data_dir, index=replica, which=checkpoint, out=out))
+
+
+def decode(arguments: Sequence[str]) -> None:
+    """Examples from codes that the same run encoded: jaxgen decode RUN CODES."""
+    _run_arguments(_decode, arguments)
+
+
+def _decode(
+    run: Annotated[Path, "positional"],
+    codes: Annotated[Path, "positional"],
+    /,
+    *,
+    replica: int = 0,
+    checkpoint: Which = "best",
+    out: Path | None = None,
+) -> None:
+    """What the decoder makes of codes (.npz), in network units; codes of another run are refused.
+
+    Args:
+      run: The run's folder.
+      codes: What 'jaxgen encode' wrote.
+      replica: Which of the run's replicas.
+      checkpoint: The best by the evaluated objective, or the last.
+      out: The .npz to write; RUN/decoded.npz by default.
+    """
+    from jaxgen import apply
+
+    _wait("decoding with", run)
+    print(apply.decode(run, codes, index=replica, which=checkpoint, out=out))
+
+
+def impute(arguments: Sequence[str]) -> None:
+    """Several completions of what is missing in the data: jaxgen impute RUN --mask M."""
+    _run_arguments(_impute, arguments)
+
+
+def _impute(
+    run: Annotated[Path, "positional"],
+    /,
+    *,
+    data: str | None = None,
+    data_dir: str | None = None,
+    mask: Path | None = None,
+    num: int = 5,
+    method: Literal["importance", "gibbs"] = "importance",
+    draws: int = 100,
+    noise: bool = False,
+    seed: int = 0,
+    replica: int = 0,
+    checkpoint: Which = "best",
+    out: Path | None = None,
+) -> None:
+    """Completions of partly observed test examples (.npz): x [num, examples, ...] and the mask.
+
+    Args:
+      run: The run's folder.
+      data: A data set or file of the run's shape, with NaN or a mask, instead of the run's own.
+      data_dir: Folder of prepared TensorFlow Datasets, instead of the run's own.
+      mask: A .npy of the test split's shape, True where a value was observed.
+      num: Completions of each example.
+      method: Latents kept by their importance weights, or turns of a pseudo-Gibbs chain.
+      draws: Latents to choose from, or turns of the chain.
+      noise: Whether a completion has the observation's noise, or is the decoder's mean.
+      seed: Of the draws.
+      replica: Which of the run's replicas.
+      checkpoint: The best by the evaluated objective, or the last.
+      out: The .npz to write; RUN/imputed.npz by default.
+    """
+    from jaxgen import apply
+
+    how: dict[str, Any] = {"num": num, "method": method, "draws": draws, "noise": noise, "seed": seed}
+    _wait("completing with", run)
+    where: dict[str, Any] = {"data": data, "data_dir": data_dir, "mask": mask, "out": out}
+    print(apply.impute(run, index=replica, which=checkpoint, **where, **how))
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "train": train,
     "evaluate": evaluate,
     "sample": sample,
     "report": report,
+    "encode": encode,
+    "decode": decode,
+    "impute": impute,
     "list": list_,
 }
 

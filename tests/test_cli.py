@@ -490,3 +490,30 @@ def test_what_needs_no_model_imports_nothing_heavy(arguments):
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_codes_go_to_a_file_and_back_and_what_is_missing_is_filled_in(tmp_path, capsys):
+    from jaxgen import apply
+
+    run = str(tmp_path / "run")
+    flags = ["--hidden", "8", "--likelihood", "gaussian", "--importance-samples", "0"]
+    assert main(["train", "vae", "--steps", "2", "--batch-size", "48", *flags, "--workdir", run]) == 0
+    assert main(["encode", run]) == 0
+    assert main(["decode", run, f"{run}/codes.npz", "--out", str(tmp_path / "back.npz")]) == 0
+    mask = np.arange(297 * 64).reshape(297, 8, 8) % 2 == 0
+    np.save(tmp_path / "mask.npy", mask)
+    assert main(["impute", run, "--mask", str(tmp_path / "mask.npy"), "--num", "2", "--draws", "3", "--seed", "4"]) == 0
+    assert [Path(line).name for line in capsys.readouterr().out.splitlines()[-3:]] == [
+        "codes.npz",
+        "back.npz",
+        "imputed.npz",
+    ]
+    with (
+        np.load(f"{run}/imputed.npz") as ours,
+        np.load(
+            apply.impute(run, mask=tmp_path / "mask.npy", num=2, draws=3, seed=4, out=tmp_path / "again.npz")
+        ) as again,
+    ):
+        np.testing.assert_array_equal(ours["x"], again["x"])
+    assert main(["impute", run]) == 2
+    assert "nothing is missing in digits; give --mask" in capsys.readouterr().err
