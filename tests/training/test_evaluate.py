@@ -13,7 +13,7 @@ from jaxgen.data import load
 from jaxgen.data.dataset import Dataset, Modes, make_dataset
 from jaxgen.data.prepare import make_prepare
 from jaxgen.metrics import importance_weighted_log_likelihood
-from jaxgen.model import Model
+from jaxgen.model import Model, example_keys
 from jaxgen.models import gan, vae
 from jaxgen.training import Options, loop, train
 from jaxgen.training import evaluate as evaluation
@@ -22,9 +22,9 @@ from jaxgen.training.devices import Devices, replicate
 PREPARE = make_prepare(scale=1.0)
 
 
-def evaluated(model: Model, arrays, *, devices=1, batch_size=500, resident=True):
+def evaluated(model: Model, arrays, *, devices=1, batch_size=500, resident=True, prepare=PREPARE):
     chosen = Devices(jax.local_devices()[:devices])
-    evaluator = evaluation.Evaluator(model, arrays, PREPARE, chosen, batch_size=batch_size, resident=resident)
+    evaluator = evaluation.Evaluator(model, arrays, prepare, chosen, batch_size=batch_size, resident=resident)
     # Several leaves: pmap of JAX 0.10 takes as many leaves as arguments for the arguments themselves.
     return evaluator(*replicate(({"player": [np.zeros(1)] * 5}, {}), chosen))
 
@@ -55,6 +55,32 @@ def test_noise_belongs_to_the_example_not_to_its_batch():
     for devices, batch_size, resident in ((1, 4, True), (4, 8, True), (2, 6, False)):
         means = evaluated(model, arrays, devices=devices, batch_size=batch_size, resident=resident)["noise"]
         np.testing.assert_allclose(means, whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", [{"binarize": "dynamic"}, {"dequantize": True}])
+def test_bits_and_levels_are_drawn_for_the_example_not_for_its_batch(how):
+    """Equal grey values are told apart by their draws alone; each counts with the number of its example."""
+    arrays = {"x": np.full((13, 64), 1, np.uint8)}
+    model = constant(lambda batch: {"drawn": batch["x"] * (1.0 + batch["position"][:, None])})
+    prepare = make_prepare(scale=2.0, **how)
+    whole = evaluated(model, arrays, prepare=prepare)["drawn"]
+    assert len(np.unique(whole)) > 20
+    for devices, batch_size, resident in ((1, 4, True), (2, 6, True), (4, 8, False)):
+        cut = evaluated(model, arrays, devices=devices, batch_size=batch_size, resident=resident, prepare=prepare)
+        np.testing.assert_allclose(cut["drawn"], whole, rtol=1e-5)
+
+
+def test_bits_are_not_drawn_from_the_key_of_the_latents():
+    """Of one key the uniform draw would be the very one that the bits were cut from."""
+    arrays = {"x": np.full((13, 64), 1, np.uint8)}
+
+    def evaluate(params, statistics, batch, key):
+        uniform = jax.vmap(lambda k: jax.random.uniform(k, (64,)))(example_keys(key, batch["position"]))
+        return {"agree": jnp.mean((uniform < 0.5) == batch["x"], axis=1)}
+
+    prepare = make_prepare(scale=2.0, binarize="dynamic")
+    agree = evaluated(denoiser()._replace(evaluate=evaluate), arrays, prepare=prepare)["agree"]
+    assert abs(agree - 0.5) < 4 * 0.5 / np.sqrt(13 * 64)
 
 
 def test_padding_can_neither_add_nor_spoil():

@@ -36,6 +36,13 @@ def test_the_message_names_player_term_step_batch_and_epoch(tmp_path, spoil, ter
     checkpoints.close()
 
 
+def test_what_breaks_in_the_last_round_is_named_before_anything_is_evaluated():
+    """Its gradient is measured whatever the interval of the others, since no later loss would show it."""
+    model = denoiser(spoil_at=4, spoil="gradient")
+    with pytest.raises(NonFiniteError, match=r"^the gradient of player 'denoiser' .* step 5 "):
+        train(model, numbered(), OPTIONS._replace(steps=5), num_devices=1)
+
+
 def test_the_batch_is_the_one_the_player_saw():
     """In a game of 1 + 2 turns a player's first update of round 3 takes batch 2·3 + 1 of the stream, counted from 0."""
     model = quadratic_game({"left": 1, "right": 2}, updates=30, batch_size=8)

@@ -135,6 +135,23 @@ def test_a_signal_is_heeded_whatever_was_going_on(tmp_path, whole):
     assert result.figures == whole.figures
 
 
+def test_a_step_that_was_not_evaluated_is_never_the_best(tmp_path, monkeypatch):
+    """Saved because of a signal, it has no objective; the figures of an evaluation before it are not its own."""
+    given, save = {}, Checkpoints.save
+
+    def noted(self, step, *arguments, objective):
+        given[step] = objective
+        save(self, step, *arguments, objective=objective)
+
+    monkeypatch.setattr(Checkpoints, "save", noted)
+    with pytest.raises(Interrupted) as caught:
+        run(tmp_path, console=stop_at(7))
+    assert caught.value.step not in (6, 12)
+    assert given.pop(caught.value.step) is None
+    assert 6 in given
+    assert None not in given.values()
+
+
 def test_replicas_and_players_resume_as_well(tmp_path):
     model = quadratic_game({"left": 2, "right": 1}, updates=69, batch_size=8)
     options = OPTIONS._replace(seeds=2)

@@ -11,7 +11,7 @@ from toys import Counted, Seen, denoiser, force_streaming, numbered, quadratic_g
 from jaxgen import models
 from jaxgen.data import indices
 from jaxgen.data.prepare import make_prepare
-from jaxgen.model import AXIS, Model
+from jaxgen.model import AXIS, Aux, Model, example_keys
 from jaxgen.training import Options, train
 from jaxgen.training.state import create
 from jaxgen.training.step import play_round
@@ -49,6 +49,25 @@ def test_each_update_takes_the_next_batch_of_the_order(played):
 
 def test_each_update_and_each_example_draws_its_own_noise(played):
     assert len(np.unique(played[1].noise)) == UPDATES * BATCH
+
+
+def test_bits_are_not_drawn_from_the_key_of_the_latents():
+    """Of one key the uniform draw would be the very one that the bits were cut from."""
+
+    def loss(params, statistics, batch, key, train):
+        uniform = jax.vmap(lambda k: jax.random.uniform(k, (64,)))(example_keys(key, batch["position"]))
+        return params["p"] ** 2, Aux({"agree": jnp.mean((uniform < 0.5) == batch["x"])}, statistics)
+
+    model = Model(init=lambda key, batch: ({"p": jnp.ones(())}, {}), losses={"p": loss}, turns={"p": 2}, evaluate=dict)
+    raw = {"x": jnp.ones((1, 2, 16, 64), jnp.uint8), "position": jnp.broadcast_to(jnp.arange(16), (1, 2, 16))}
+    optimizers = {"p": optax.sgd(0.1)}
+    state = jax.tree.map(lambda a: a[None], create(model, optimizers, {}, seed=0))
+
+    def play(state, raw):
+        return play_round(model, optimizers, make_prepare(scale=2.0, binarize="dynamic"), state, raw)[1]
+
+    agree = float(jax.vmap(play, axis_name=AXIS)(state, raw)["p/agree"][0])
+    assert abs(agree - 0.5) < 4 * 0.5 / np.sqrt(2 * 16 * 64)
 
 
 def test_parameters_are_those_of_gradient_descent_by_hand(played):

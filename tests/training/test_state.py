@@ -66,3 +66,11 @@ def test_a_resumed_run_initializes_nothing(tmp_path):
     jax.effects_barrier()
     assert (result.start, len(traces), runs) == (4, 1, [])
     checkpoints.close()
+
+
+def test_the_noise_of_a_run_is_not_that_of_its_initialization():
+    """The key that everything later is folded from is neither the one that initialized nor the seed's own."""
+    model = denoiser()._replace(init=lambda key, batch: ({"denoiser": jax.random.key_data(key)}, {}))
+    state = create(model, {"denoiser": optax.set_to_zero()}, {}, seed=3)
+    keys = [state.key, state.params["denoiser"], jax.random.key_data(jax.random.key(3))]
+    assert len({np.asarray(key).tobytes() for key in keys}) == 3
