@@ -144,9 +144,10 @@ def test_a_step_that_was_not_evaluated_is_never_the_best(tmp_path, monkeypatch):
         save(self, step, *arguments, objective=objective)
 
     monkeypatch.setattr(Checkpoints, "save", noted)
+    monkeypatch.setattr("jaxgen.training.loop._CALL_SECONDS", 0)  # a round a call, so that none ends at an evaluation
     with pytest.raises(Interrupted) as caught:
         run(tmp_path, console=stop_at(7))
-    assert caught.value.step not in (6, 12)
+    assert 6 < caught.value.step < 12
     assert given.pop(caught.value.step) is None
     assert 6 in given
     assert None not in given.values()
