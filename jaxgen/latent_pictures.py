@@ -140,7 +140,8 @@ def _decode(shown: Shown, asked: Mapping[str, tuple[np.ndarray | None, np.ndarra
 
 def _interpolation(shown: Shown, between: np.ndarray, pairs: np.ndarray, kinds: list[str]) -> Drawn:
     """Of each pair its lines [pairs, kinds, steps, ...], one below the other."""
-    first, last = (np.broadcast_to(shown.x[p][:, None, None], between[:, :, :1].shape) for p in pairs.T)
+    x = shown.batch["x"]  # black where nothing was observed, since orange is for what the model broke
+    first, last = (np.broadcast_to(x[p][:, None, None], between[:, :, :1].shape) for p in pairs.T)
     frames = np.concatenate([first, between, last], axis=2)
     caption = "Framed: two test examples. Between them: the straight line between their codes, decoded"
     caption += "; below it, the arc around the origin." if len(kinds) > 1 else "."

@@ -105,6 +105,24 @@ def test_completions_keep_the_upper_half_and_redraw_the_lower(shown):
     assert "what is shown is kept" in picture.caption
 
 
+def test_what_was_not_observed_is_hatched_and_never_orange(shown, digits):
+    """The upper left of every test image is hidden, by a mask over numbers that no picture may show."""
+    mask = np.ones(digits.test["x"].shape, bool)
+    mask[:, :4, :4] = False
+    run = shown(
+        "vae",
+        SMALL | {"importance_samples": 0, "latents": 3},
+        dataset=digits._replace(test={**digits.test, "mask": mask}),
+    )
+    found = drawn(run)
+    for name in ("reconstructions", "completions"):
+        canvas = np.asarray(found[name].figure.axes[0].images[0].get_array())
+        assert set(np.unique(canvas[:32, :32])) == {150, 218}, name
+    for picture in found.values():
+        for image in picture.figure.axes[0].images:
+            assert np.ptp(np.asarray(image.get_array(), int), axis=-1).max() == 0, picture.name  # grey throughout
+
+
 def test_a_conditional_model_has_a_row_of_samples_for_each_class(shown):
     run = shown("conditional_vae", SMALL | {"latents": 3})
     found = drawn(run)
