@@ -13,6 +13,8 @@ from jaxtyping import PyTree
 from jaxgen.data import Dataset, check_values, load
 from jaxgen.errors import UserError
 from jaxgen.runs import Run, Which, compilation_cache, open_run, preparation
+from jaxgen.training.options import check_seeds
+from jaxgen.whole import whole
 
 _BATCH = 500
 
@@ -138,6 +140,7 @@ def impute(
         raise UserError(f"{run.config['model']} does not impute: it models no joint density of the values")
     if num < 1 or draws < 1:
         raise UserError(f"--num and --draws must be at least 1, got {num} and {draws}")
+    check_seeds(seed)
     split = dict(dataset_for(run, data, data_dir).test)
     observed = np.asarray(split.get("mask", np.ones(split["x"].shape, bool)))
     if mask is not None:
@@ -232,7 +235,8 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> Path:
     target = Path(path).with_suffix(".npz")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(target, **arrays)
+        with whole(target) as partial, partial.open("wb") as file:
+            np.savez(file, **arrays)
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error.strerror}); give another --out") from error
     return target

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
-import os
+import math
 import platform
 import shlex
 import subprocess
@@ -12,15 +12,43 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
+
+import numpy as np
 
 import jaxgen
 from jaxgen.data import Dataset
+from jaxgen.data.prepare import Binarize
 from jaxgen.errors import UserError
 from jaxgen.training import Options
+from jaxgen.whole import whole
 
 #: What must be the same for a run to go on.
 _IDENTITY = ("model", "arguments", "data", "options")
+#: What is read of it, and what each must be; a type, or types, or a question.
+_READ: dict[str, Any] = {
+    "model": str,
+    "arguments": dict,
+    "data": dict,
+    "data.name": str,
+    "data.fingerprint": str,
+    "data.scale": lambda value: _is_number(value) and 0 < value < math.inf,
+    "data.example": lambda value: isinstance(value, dict) and "x" in value and all(map(_is_example, value.values())),
+    "options": dict,
+    "options.steps": lambda value: value is None or _is_count(value),
+    "options.batch_size": lambda value: _is_count(value) and value > 0,
+    "options.seed": lambda value: _is_count(value),
+    "options.seeds": lambda value: _is_count(value) and value > 0,
+    "options.binarize": lambda value: value in get_args(Binarize),
+    "options.dequantize": bool,
+    "options.memory_budget": lambda value: _is_count(value),
+    "data_dir": (str, type(None)),
+    "command": str,
+    "versions": dict,
+    "revision": (str, type(None)),
+    "devices": str,
+    "started": str,
+}
 
 
 def describe(
@@ -79,7 +107,7 @@ def claim(path: Path, config: Mapping[str, Any]) -> Iterator[None]:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / ".lock", "a")  # noqa: SIM115 (held while the run lasts)
+        lock = open(path / ".lock", "a", encoding="utf-8")  # noqa: SIM115 (held while the run lasts)
     except OSError as error:
         raise UserError(
             f"the run folder {path} cannot be written ({error.strerror}); give another --workdir"
@@ -90,12 +118,23 @@ def claim(path: Path, config: Mapping[str, Any]) -> Iterator[None]:
         except OSError as error:
             raise UserError(f"another process is training in {path}; give another --workdir or wait") from error
         if (path / "config.json").exists():
-            _compare(path, read_config(path), config)
-        elif any(p.name != ".lock" for p in path.iterdir()):
+            before = read_config(path)
+            if _has_begun(path) or all(before[section] == config[section] for section in _IDENTITY):
+                _compare(path, before, config)
+            else:  # it stopped before anything was kept: a corrected command may have its folder
+                write_json(path / "config.json", config)
+        elif any(p.name != ".lock" and p.suffix != ".tmp" for p in path.iterdir()):
             raise UserError(f"{path} is not empty and not a run folder; give a new --workdir")
         else:
             write_json(path / "config.json", config)
         yield
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether a checkpoint or a logged line would be lost."""
+    log, checkpoints = path / "metrics.jsonl", path / "checkpoints"
+    logged = log.exists() and log.stat().st_size > 0
+    return logged or (checkpoints.exists() and (not checkpoints.is_dir() or any(checkpoints.iterdir())))
 
 
 def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -120,15 +159,50 @@ def read_config(path: Path) -> dict[str, Any]:
     """The ``config.json`` of a run.
 
     Raises:
-      UserError: where there is none, or it cannot be read.
+      UserError: where there is none, it cannot be read, or what it holds was damaged.
     """
+    file = path / "config.json"
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        return config if all(k in config for k in _IDENTITY) else _no_run(path)
+        config = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         _no_run(path)
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path / 'config.json'} cannot be read ({error}); the run cannot be opened") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} cannot be read ({error}); the run cannot be opened") from error
+    if isinstance(config, dict) and not any(key in config for key in _IDENTITY):
+        _no_run(path)
+    for name, expected in _READ.items():
+        value = config
+        for key in name.split("."):
+            if not isinstance(value, dict) or key not in value:
+                raise UserError(f"{file} is damaged: it has no {name!r}; give back the original to open the run")
+            value = value[key]
+        good = isinstance(value, expected) if isinstance(expected, (type, tuple)) else expected(value)
+        if not good:
+            found = repr(value)[:60]
+            raise UserError(f"{file} is damaged: {name!r} is {found}; give back the original to open the run")
+    return config
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_example(value: Any) -> bool:
+    """The shape and type of one array of an example."""
+    if (
+        not isinstance(value, dict)
+        or not isinstance(value.get("shape"), list)
+        or not all(map(_is_count, value["shape"]))
+    ):
+        return False
+    try:
+        return isinstance(value.get("dtype"), str) and np.dtype(value["dtype"]).kind in "buif"
+    except (TypeError, ValueError, SyntaxError):
+        return False
 
 
 def _no_run(path: Path) -> NoReturn:
@@ -137,11 +211,9 @@ def _no_run(path: Path) -> NoReturn:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON so that a kill leaves either the old file or the new one."""
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     try:
-        partial.write_text(
-            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
-        )
-        os.replace(partial, path)
+        with whole(path) as partial:
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); free space or give another folder") from error

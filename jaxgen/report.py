@@ -1,6 +1,7 @@
 """What people do with a run: its figures, samples, and one self-contained page of pictures."""
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from jaxgen.shown import Shown
 from jaxgen.training import evaluate as evaluation
 from jaxgen.training.devices import Devices, replicate
 from jaxgen.training.feed import num_bytes
-from jaxgen.training.options import Options, num_steps
+from jaxgen.training.options import Options, check_seeds, num_steps
+from jaxgen.whole import whole
 from jaxgen.writers import read_jsonl
 
 
@@ -101,16 +103,18 @@ def sample(
     compilation_cache()
     if num < 1:
         raise UserError(f"--num must be at least 1, got {num}")
+    check_seeds(seed)
     run = open_run(path, index=index, which=which)
     if run.model.sample is None:
         raise UserError(f"{run.config['model']} is not a generative model: it does not sample")
     shown = Shown(run, _dataset(run.config))
     arrays = {"x": shown.sample(num, seed=seed), "condition": shown.to_tell(num)}
-    target = Path(out) if out else Path(path) / "samples.npz"
+    target = (Path(out) if out else Path(path) / "samples.npz").with_suffix(".npz")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(target, **{name: a for name, a in arrays.items() if a is not None})
-        written = [target.with_suffix(".npz")]
+        with whole(target) as partial, partial.open("wb") as file:
+            np.savez(file, **{name: a for name, a in arrays.items() if a is not None})
+        written = [target]
         if shown.drawable:
             written.append(plots.save(sample_figure(shown, arrays["x"][:100]), target.with_suffix(".png")))
     except OSError as error:
@@ -131,7 +135,7 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best") -> Path:
     """
     compilation_cache()
     path, run = Path(path), open_run(path, index=index, which=which)
-    shown, history = Shown(run, _dataset(run.config)), read_jsonl(path / "metrics.jsonl")
+    shown, history = Shown(run, _dataset(run.config)), _history(path / "metrics.jsonl")
     evaluated = [p for p in history if p["kind"] == "evaluate" and p["step"] <= run.step]
     figures = {k: v for k, v in (evaluated[-1] if evaluated else {}).items() if k not in ("step", "kind", "time")}
     target, shots, replicas = path / "report.html", [], run.config["options"]["seeds"]
@@ -155,10 +159,20 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best") -> Path:
             command=recipe(run.config, path),
             details=_details(run.config),
         )
-        target.write_text(page, encoding="utf-8")
+        with whole(target) as partial:
+            partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"the report in {path} cannot be written ({error.strerror}); free space there") from error
     return target
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    """The log points; without any the page has no curves and no figures, and the pictures are drawn all the same."""
+    try:
+        return read_jsonl(path)
+    except OSError as error:
+        warnings.warn(f"{path} cannot be read ({error.strerror}); the page shows no curves", stacklevel=3)
+        return []
 
 
 def _subtitle(shown: Shown, index: int) -> str:
@@ -177,7 +191,7 @@ def _told(shown: Shown) -> dict[str, Any]:
 
 def _notes(shown: Shown, history: list[dict[str, Any]], figures: Mapping[str, Any]) -> list[str]:
     """What a reader must know before the figures: an unfinished run, figures that are not what they are called."""
-    notes, step, total = [], _last_step(history), _planned_steps(shown)
+    notes, step, total = [], _last_step(shown, history), _planned_steps(shown)
     if step < total:
         notes.append(f"This run is not finished: step {step:,} of {total:,}. The same command goes on.")
     observed = shown.batch["x"][shown.batch["mask"]] if "mask" in shown.batch else shown.batch["x"]
@@ -197,8 +211,8 @@ def _notes(shown: Shown, history: list[dict[str, Any]], figures: Mapping[str, An
     return notes
 
 
-def _last_step(history: list[dict[str, Any]]) -> int:
-    return max((point["step"] for point in history), default=0)
+def _last_step(shown: Shown, history: list[dict[str, Any]]) -> int:
+    return max([shown.run.step, *(point["step"] for point in history)])
 
 
 def _planned_steps(shown: Shown) -> int:
@@ -213,7 +227,7 @@ def _planned_steps(shown: Shown) -> int:
 def _facts(shown: Shown, history: list[dict[str, Any]]) -> list[tuple[str, str]]:
     options, dataset = shown.run.config["options"], shown.dataset
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(shown.run.params))
-    step, total, shape = _last_step(history), _planned_steps(shown), dataset.shape
+    step, total, shape = _last_step(shown, history), _planned_steps(shown), dataset.shape
     each = f"{'×'.join(map(str, shape))} each" if len(shape) > 1 else f"{shape[0]} numbers each" if shape else "numbers"
     seed, replicas = options["seed"], options["seeds"]
     return [

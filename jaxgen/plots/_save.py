@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from jaxgen.plots._style import DPI, styled
+from jaxgen.whole import whole
 
 
 @styled()
@@ -32,5 +33,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     if path.suffix.lower() != ".png":
         raise ValueError(f"path must end in .png, got {path.name!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})  # the version of matplotlib would be in it
+    with whole(path) as partial:
+        # Without "Software" the version of matplotlib would be in it.
+        figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
     return path

@@ -61,7 +61,8 @@ def num_steps(options: Options, *, num_examples: int, updates: int) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    for name in ("seed", "log_every", "evaluate_every"):
+    check_seeds(options.seed, options.seeds)
+    for name in ("log_every", "evaluate_every"):
         if getattr(options, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must not be negative, got {getattr(options, name)}")
     if options.steps is not None and options.epochs is not None:
@@ -78,6 +79,20 @@ def num_steps(options: Options, *, num_examples: int, updates: int) -> int:
     if options.epochs is None:
         return options.steps or DEFAULT_STEPS
     return max(1, options.epochs * (num_examples // options.batch_size) // updates)
+
+
+def check_seeds(seed: int, count: int = 1) -> None:
+    """Stops on seeds that JAX would take for others: its keys keep the lowest 32 bits.
+
+    Raises:
+      UserError: for a negative seed, or one whose last replica's is not below 2³².
+    """
+    if seed < 0:
+        raise UserError(f"--seed must not be negative, got {seed}")
+    last = seed + count - 1
+    if last >= 2**32:
+        reached = f"--seed is {seed}" if count == 1 else f"--seeds {count} reach {last} from --seed {seed}"
+        raise UserError(f"{reached}, but seeds go up to {2**32 - 1}; take a smaller --seed")
 
 
 def with_intervals(options: Options, steps: int) -> Options:
