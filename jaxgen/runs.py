@@ -148,7 +148,7 @@ def train(
     title = f"{name} on {Path(data).name} in {path}"
     with (
         _logs(path, config, title=title, steps=None if quiet else steps) as (writers, console),
-        contextlib.closing(Checkpoints(path / "checkpoints")) as checkpoints,
+        contextlib.closing(Checkpoints(path / "checkpoints", beside=path / "config.json")) as checkpoints,
     ):
         return train_model(
             model,

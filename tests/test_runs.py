@@ -325,7 +325,7 @@ def test_of_several_processes_only_the_first_writes(tmp_path, monkeypatch):
         return Result(None, {}, 0.0)
 
     class Shared:
-        def __init__(self, folder):
+        def __init__(self, folder, **_keywords):
             self.folder = folder
 
         def close(self): ...

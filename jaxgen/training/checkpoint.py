@@ -117,15 +117,16 @@ class Checkpoints:
     Args:
       folder: made where it is missing, unless it is only read.
       read_only: nothing is written, renamed or deleted.
+      beside: a file without which the run's folder is no run folder any more; nothing is saved where it is gone.
 
     Raises:
       UserError: if the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False):
+    def __init__(self, folder: Path, *, read_only: bool = False, beside: Path | None = None):
         # orbax logs what is meant here (a checkpoint without a metric) and what it raises anyway.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        self._folder = folder.absolute()
+        self._folder, self._beside = folder.absolute(), beside and beside.absolute()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._saving: Future[None] | None = None
         with self._storing():
@@ -176,8 +177,10 @@ class Checkpoints:
           objective: smaller is better; ``None`` where nothing was evaluated.
 
         Raises:
-          UserError: if this one, or the one before, could not be written.
+          UserError: if this one, or the one before, could not be written, or the run's folder was removed.
         """
+        if self._beside is not None and leads() and not self._beside.exists():
+            raise UserError(f"the run folder {self._beside.parent} was removed while training; give a new --workdir")
         self._settle()
         self._saving = self._thread.submit(self._write, step, _flatten(state), dict(record), objective)
         if jax.process_count() > 1:

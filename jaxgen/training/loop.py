@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxgen.console import Console
 from jaxgen.data import Dataset
+from jaxgen.data.dataset import row_chunks
 from jaxgen.data.prepare import make_prepare
 from jaxgen.model import Model, check_players
 from jaxgen.training import evaluate as evaluation
@@ -113,7 +114,7 @@ class _Run:
     def __init__(self, model, dataset, options, optimizers, num_devices, checkpoints, writers):
         self.model, self.dataset, self.options = model, dataset, options
         self.checkpoints, self.writers = checkpoints, writers
-        self.game = Game(model.turns, len(dataset.train["x"]), options)
+        self.game = Game(model.turns, len(dataset.train["x"]), options, lambda: _largest(dataset))
         seeds = [options.seed + i for i in range(options.seeds)]
         self.devices: Devices = choose(num_devices, batch_size=options.batch_size, replicas=len(seeds))
         prepare = make_prepare(scale=dataset.scale, binarize=options.binarize, dequantize=options.dequantize)
@@ -150,6 +151,7 @@ class _Run:
             restored = self.checkpoints.restore(shapes)
             if restored is not None:
                 self.start, self.figures = restored.step, restored.record["figures"]
+                self.game = self.game._replace(saved=True)
                 return restored.state
         return creator(prepare(keys, jax.tree.map(jnp.asarray, raw)), seeds=seeds)
 
@@ -177,6 +179,7 @@ class _Run:
             {"figures": self.figures},
             objective=None if objective is None else float(np.mean(objective)),
         )
+        self.game = self.game._replace(saved=True)
 
 
 def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], console: Console | None) -> Result:
@@ -233,7 +236,7 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
             played = None
             tell("evaluating")
             run.figures = run.evaluate()
-            check_figures(run.figures, step=step)
+            check_figures(run.figures, run.game, step=step)
             run.write(step, run.figures, "evaluate")
             if console:
                 console.write(step, run.figures, kind="evaluate")
@@ -248,6 +251,12 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
         run.save(step, evaluated=False)
         raise Interrupted(step, signum)
     return Result(first(run.state), run.figures, time.perf_counter() - began, run.start)
+
+
+def _largest(dataset: Dataset) -> float:
+    """Magnitude of the largest training value in network units; a missing one is none."""
+    parts = row_chunks(dataset.train["x"])
+    return max(float(np.fmax.reduce(np.abs(part.astype(np.float32)), axis=None)) for part in parts) / dataset.scale
 
 
 def _adapt(rounds: int, played: int, seconds: float, length: int) -> int:

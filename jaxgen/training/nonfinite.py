@@ -1,7 +1,7 @@
 """Naming what stopped being finite first: the player, the term, the step and the batch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,17 +10,26 @@ from jaxgen.errors import UserError
 from jaxgen.training.evaluate import Figures
 from jaxgen.training.options import Options
 
+#: Data of this size in network units are named beside the learning rate.
+_LARGE = 1e3
+
 
 class NonFiniteError(UserError):
     """A loss or a gradient stopped being finite."""
 
 
 class Game(NamedTuple):
-    """What a message needs beside the values: who plays how often, on how many examples, under which options."""
+    """What a message needs beside the values: who plays how often, on how many examples, under which options.
+
+    ``largest`` computes the largest magnitude of the training examples in network units; ``saved`` is whether there is
+    a checkpoint to go on from.
+    """
 
     turns: Mapping[str, int]
     num_examples: int
     options: Options
+    largest: Callable[[], float] = lambda: 0.0
+    saved: bool = False
 
 
 def check_finite(values: Mapping[str, np.ndarray], game: Game, *, first_step: int) -> None:
@@ -67,12 +76,21 @@ def _what_broke(game: Game, player: str, term: str, step: int, index: int) -> st
     term = "the gradient" if term == "grad_norm" else f"the term {term!r}"
     return (
         f"{term} of player {player!r} is not finite{whose} at step {step + 1} "
-        f"({several}batch {batch + 1} of epoch {epoch + 1}); the last checkpoint is kept, "
-        f"try a smaller --learning-rate than {game.options.learning_rate:g}"
+        f"({several}batch {batch + 1} of epoch {epoch + 1}); {_what_is_left(game)}, "
+        f"try a smaller --learning-rate than {game.options.learning_rate:g}{_how_large(game)}"
     )
 
 
-def check_figures(figures: Figures, *, step: int) -> None:
+def _what_is_left(game: Game) -> str:
+    return "the last checkpoint is kept" if game.saved else "nothing was saved yet"
+
+
+def _how_large(game: Game) -> str:
+    largest = game.largest()
+    return f", or a larger --data-scale: the data reach {largest:.3g} in network units" if largest > _LARGE else ""
+
+
+def check_figures(figures: Figures, game: Game, *, step: int) -> None:
     """Stops where an evaluated figure is not finite.
 
     Raises:
@@ -81,6 +99,6 @@ def check_figures(figures: Figures, *, step: int) -> None:
     for name, value in figures.items():
         if not all(map(math.isfinite, np.atleast_1d(value))):
             raise NonFiniteError(
-                f"the evaluated {name!r} is {value} at step {step}; the last checkpoint is kept, "
-                f"try a smaller learning rate or look at the test data"
+                f"the evaluated {name!r} is {value} at step {step}; {_what_is_left(game)}, "
+                f"try a smaller learning rate or look at the test data{_how_large(game)}"
             )

@@ -28,6 +28,7 @@ def test_the_message_names_player_term_step_batch_and_epoch(tmp_path, spoil, ter
         )
     message = str(caught.value)
     assert message.startswith(f"{term} of player 'smith' is not finite at step 10 (batch 2 of epoch 3)")
+    assert "the last checkpoint is kept" in message
     assert isinstance(caught.value, UserError)
     assert max(step for step, _, _ in writer.points) == 8
     restored = checkpoints.restore(None)
@@ -108,3 +109,15 @@ def test_a_replica_that_fails_stops_them_all():
         train(
             model._replace(losses={"denoiser": spoiled}), numbered(), OPTIONS._replace(seed=5, seeds=2), num_devices=1
         )
+
+
+@pytest.mark.parametrize(("largest", "named"), [(999.0, False), (-2000.0, True)])
+def test_large_data_are_named_and_nothing_saved_is_said(largest, named):
+    data = numbered()
+    x = data.train["x"].copy()
+    x[-1, 2], x[0, 2] = 2 * largest, np.nan
+    data = data._replace(train={"x": x}, scale=2.0)
+    with pytest.raises(NonFiniteError) as caught:
+        train(denoiser(), data, OPTIONS._replace(learning_rate=1e30, steps=5), num_devices=1)
+    assert "nothing was saved yet, try a smaller" in str(caught.value)
+    assert ("--data-scale: the data reach 2e+03 in network units" in str(caught.value)) == named

@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 
 import jax
 import numpy as np
@@ -235,6 +235,18 @@ def test_no_objective_keeps_the_last_two(tmp_path):
     restored = checkpoints.restore({"a": np.zeros(1)})
     assert restored is not None
     assert restored.step == 3
+    checkpoints.close()
+
+
+def test_a_folder_that_was_removed_is_noticed_when_something_is_to_be_saved(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    checkpoints = Checkpoints(tmp_path / "checkpoints", beside=tmp_path / "config.json")
+    checkpoints.save(1, {"a": np.zeros(1)}, {"figures": {}}, objective=None)
+    checkpoints.wait()
+    rmtree(tmp_path)
+    with pytest.raises(UserError, match=rf"the run folder {tmp_path} was removed while training"):
+        checkpoints.save(2, {"a": np.zeros(1)}, {"figures": {}}, objective=None)
+    assert not tmp_path.exists()
     checkpoints.close()
 
 
