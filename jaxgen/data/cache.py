@@ -70,7 +70,7 @@ class _Entry:
         if self._folder is None:
             return None
         try:
-            manifest = json.loads((self._folder / f"{self._stem}.json").read_text())
+            manifest = json.loads((self._folder / f"{self._stem}.json").read_text(encoding="utf-8"))
             arrays = {}
             for key, file_name in manifest.items():
                 arrays[key] = np.load(self._folder / file_name, mmap_mode="r", allow_pickle=False)
@@ -105,7 +105,7 @@ class _Entry:
                 manifest[key] = self._name(key, array)
                 os.replace(array.filename, self._folder / manifest[key])
             path = self._temporary_file()
-            path.write_text(json.dumps(manifest))
+            path.write_text(json.dumps(manifest), encoding="utf-8")
             os.replace(path, self._folder / f"{self._stem}.json")
         except OSError as error:
             self._give_up(error)

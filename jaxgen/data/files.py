@@ -43,8 +43,10 @@ def load_file(name: str) -> Dataset:
     try:
         arrays = _read_csv(name, path) if path.suffix.lower() == ".csv" else _read_numpy(path)
     except _UNREADABLE as error:
+        # NumPy takes any text for a pickle, and advises what would run it.
+        reason = "it holds no arrays, or pickled ones" if "allow_pickle" in str(error) else error
         raise UserError(
-            f"{name} could not be read ({error}): give arrays of numbers of one shape, saved without pickle."
+            f"{name} could not be read ({reason}): give arrays of numbers of one shape, saved without pickle."
         ) from error
     columns = _columns(name, arrays.pop("columns", None))
     train, test = _with_masks(*_splits(name, arrays))
@@ -76,6 +78,11 @@ def _splits(name: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndar
     train, test = splits
     if "x" not in test:
         return hold_out(name, train)
+    if train["x"].dtype != test["x"].dtype:
+        raise UserError(
+            f"{name}: the train examples are {train['x'].dtype} and the test examples {test['x'].dtype}, whose units "
+            "differ: give both as one type."
+        )
     for field, what in (("label", "labels"), ("condition", "conditions")):
         if (field in train) != (field in test):
             raise UserError(f"{name} has {what} for one split only: give {what} for both, or for neither.")

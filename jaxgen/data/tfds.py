@@ -120,7 +120,9 @@ def _read_folder(name: str, folder: Path, allocate: Allocate) -> Arrays:
         try:
             sources: Any = tfds.builder_from_directory(folder).as_data_source()
         except NotImplementedError as error:
-            file_format = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat", "unknown")
+            file_format = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8")).get(
+                "fileFormat", "unknown"
+            )
             raise UserError(
                 f"{name} is prepared in {folder} as {file_format}, which cannot be read by position: "
                 "prepare it with file_format=array_record, or give another folder by --data-dir."

@@ -71,6 +71,10 @@ def vector_decoder(
 
 def grid_encoder(network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation) -> nn.Module:
     """A network from images to feature maps, halved once for each entry of ``hidden``."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"a grid of codes needs images [height, width, channels], got examples of shape {tuple(shape)}"
+        )
     return ConvEncoder(hidden, _blocks(network, hidden, shape, activation), activation)
 
 

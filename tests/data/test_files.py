@@ -183,6 +183,12 @@ def test_csv_missing_values_are_nan_and_caught_by_the_check(write):
         ("x.npy", np.array([np.zeros(2), np.zeros(3)], dtype=object), "saved without pickle"),
         ("x.npz", {"a": np.zeros(3), "b": np.zeros(3)}, "named a, b; one must be x or x_train"),
         ("x.npz", {}, "named nothing"),
+        ("x.npz", b"a,b\n1,2\n", "it holds no arrays, or pickled ones.: give arrays of numbers"),
+        (
+            "x.npz",
+            {"x_train": np.full((4, 3), 0.5), "x_test": np.full((4, 3), 255, np.uint8)},
+            "train examples are float32 and the test examples uint8",
+        ),
         ("x.npz", {"x": np.zeros((4, 3)), "y": np.zeros(3)}, "4 examples but 3 of label"),
         ("x.npz", {"x": np.zeros((4, 3)), "y": np.eye(4)}, "of one-hot labels, the argmax"),
         ("x.npz", {"x_train": np.zeros((4, 3)), "x_test": np.zeros((4, 2))}, r"shape \(2,\), but \(3,\)"),

@@ -242,7 +242,7 @@ def test_encodings_far_from_every_code_stay_finite_and_half_precision_is_refined
         ({"revival": -0.1}, "commitment and revival must not be negative"),
         ({"decay": 1.1}, r"decay must lie in \[0, 1\], got 0.25, 0.0, 1.1"),
         ({"hidden": ()}, r"at least one stage, got \(\)"),
-        ({"shape": (64,)}, r"needs images .* got examples of shape \(64,\)"),
+        ({"shape": (64,)}, r"codes needs images .* got examples of shape \(64,\)$"),
     ],
 )
 def test_settings_that_make_no_vq_vae_are_refused(options, message):
