@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import errno
 import inspect
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
+from jaxgen import interrupt
 from jaxgen.errors import UserError, nearest, storage_error
 
 Which = Literal["best", "last"]
@@ -33,6 +35,8 @@ _ALIASES = {"learning_rate": ("--lr",)}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0, 2 for a user's mistake, 128 + signal after an interruption."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.flags.optimize > 1:
+        return _mistake("python -OO removes the texts that the flags are explained by; run it with -O at the most")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return 0 if arguments else 2
@@ -49,14 +53,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[name](rest) or 0
     except UserError as error:
-        return _mistake(str(error))
+        return 130 if interrupt.pressed else _mistake(str(error))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
+        if interrupt.pressed and "jaxgen.training" not in sys.modules:
+            return 130  # an import that Ctrl-C broke raises anything
         interrupted = _interrupted(error)
+        if interrupted is None and interrupt.pressed:
+            return 130
         if interrupted is None:
             raise
         return interrupted
@@ -485,7 +493,8 @@ def _unless_said(hook: Callable[[Any], object]) -> Callable[[Any], None]:
         error = unhandled.exc_value
         refused = None if error is None else storage_error(error)
         full = refused is not None and refused.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not full and str(error) not in _AFTERMATH:
+        heeded = isinstance(error, KeyboardInterrupt) and interrupt.pressed
+        if not full and not heeded and str(error) not in _AFTERMATH:
             hook(unhandled)
 
     return show
@@ -507,6 +516,19 @@ def _end_at_second_ctrl_c() -> None:
     threading.Thread(target=listen, args=(wakeup,), daemon=True).start()
 
 
+def _once() -> Callable[..., str]:
+    """Formats a warning; one that was shown before, as of the same data read again, is nothing."""
+    shown: set[str] = set()
+
+    def formatted(*given: Any) -> str:
+        line = _warning(*given)
+        known = line in shown
+        shown.add(line)
+        return "" if known else line
+
+    return formatted
+
+
 def _warning(message: Warning | str, category: type[Warning], *where: Any) -> str:
     """One line of what concerns the user; where in the code it was raised concerns the developers of libraries."""
     if category is UserWarning:
@@ -516,16 +538,23 @@ def _warning(message: Warning | str, category: type[Warning], *where: Any) -> st
 
 def entry() -> NoReturn:
     """The process of ``jaxgen``: runs the command and exits with its code."""
-    warnings.formatwarning = _warning
+    interrupt.remember()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale that lacks a letter is no reason to stop
+    warnings.formatwarning = _once()
     # Threads of the storage and of TensorBoard meet a full disk too.
     threading.excepthook = _unless_said(threading.excepthook)
     sys.unraisablehook = _unless_said(sys.unraisablehook)
     _end_at_second_ctrl_c()
-    code = main()
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = 130
     sys.stdout.flush()
     sys.stderr.flush()
-    if code == 2:
-        os._exit(code)  # nothing is left to save, and what would be flushed on the way out meets the same full disk
+    if code in (2, 130):
+        # Nothing is left to save; on the way out the same full disk is met, and modules that are half imported.
+        os._exit(code)
     sys.exit(code)
 
 

@@ -330,6 +330,141 @@ def test_a_second_ctrl_c_ends_the_command_in_the_middle_of_compiled_code():
     assert child.returncode == 130
 
 
+def as_a_process(command: str, *, flags=(), encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
+    """A process of ``jaxgen`` whose only command is this one."""
+    script = f"import os, signal, sys\nfrom jaxgen import cli\ndef command(arguments):\n{command}\n"
+    script += "cli.COMMANDS['train'] = command\nsys.argv = ['jaxgen', 'train']\ncli.entry()"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    return subprocess.run(
+        [sys.executable, *flags, "-c", script], capture_output=True, text=True, env=environment, encoding=encoding
+    )
+
+
+def test_ctrl_c_in_an_import_is_130_whatever_the_import_makes_of_it():
+    done = as_a_process(
+        "  try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "  except KeyboardInterrupt as error: raise ImportError('half of it') from error"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_ctrl_c_that_an_import_swallows_stops_the_run():
+    """Raised where Python only prints it, as in a finalizer, it is heeded where the run collects its signals."""
+    done = as_a_process(
+        "  class Swallows:\n"
+        "    def __del__(self): os.kill(os.getpid(), signal.SIGINT)\n"
+        "  Swallows()\n"
+        "  from jaxgen.training.signals import collect_signals\n"
+        "  with collect_signals() as caught: print(caught)"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[2]\n", "")
+
+
+def test_a_terminal_without_a_letter_gets_another():
+    assert as_a_process("  print('±')", encoding="ascii").stdout == "?\n"
+
+
+def test_without_docstrings_there_is_one_sentence():
+    done = as_a_process("  pass", flags=["-OO"])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch("jaxgen: python -OO removes .*; run it with -O at the most\n", done.stderr)
+
+
+def test_a_warning_is_shown_once():
+    done = as_a_process(
+        "  import warnings\n  for text in 'aba':\n    with warnings.catch_warnings(): warnings.warn(text)"
+    )
+    assert done.stderr == "jaxgen: warning: a\njaxgen: warning: b\n"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda config: 5, "is damaged: it has no 'model'"),
+        (lambda config: None, "is damaged"),
+        (lambda config: ["model", "arguments", "data", "options"], "is damaged"),
+        (lambda config: {**config, "options": None}, "is damaged: 'options' is None"),
+        (lambda config: {**config, "arguments": [1]}, r"is damaged: 'arguments' is \[1\]"),
+        (lambda config: {**config, "model": "vea"}, "did you mean 'vae'"),
+        (lambda config: {**config, "arguments": {"latent": 2}}, "did you mean 'latents'"),
+        (lambda config: {("optoins" if k == "options" else k): v for k, v in config.items()}, "has no 'options'"),
+        (lambda config: {k: v for k, v in config.items() if k != "data_dir"}, "has no 'data_dir'"),
+        (lambda config: {k: v for k, v in config.items() if k != "command"}, "has no 'command'"),
+        (lambda config: {**config, "options": {**config["options"], "binarize": "nonsense"}}, "'options.binarize'"),
+        (lambda config: {**config, "options": {**config["options"], "seeds": True}}, "'options.seeds' is True"),
+        (lambda config: {**config, "data": {**config["data"], "scale": 0}}, "'data.scale' is 0"),
+        (lambda config: {**config, "data": {**config["data"], "example": {"x": {"shape": [2]}}}}, "'data.example'"),
+    ],
+)
+def test_a_damaged_record_is_one_sentence(capsys, tmp_path, finished, damage, message):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(damage(config)), encoding="utf-8")
+    for command in ("evaluate", "sample", "report"):
+        assert re.search(message, sentence(capsys, command, str(folder)))
+    refused(capsys, *TRAIN, "--workdir", str(folder))
+
+
+@pytest.mark.parametrize("data", ["digits", "ring"])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seed", "99999999999999999999"], "--seed is 99999999999999999999, but seeds go up to 4294967295"),
+        (["--seed", "4294967296"], "--seed is 4294967296, but"),
+        (["--seed", "4294967295", "--seeds", "2"], "--seeds 2 reach 4294967296 from --seed 4294967295, but"),
+    ],
+)
+def test_a_seed_that_would_be_another_leaves_the_folder_to_the_corrected_command(
+    capsys, tmp_path, data, flags, message
+):
+    likelihood = ["--likelihood", "gaussian"] if data == "ring" else []
+    given = ["train", "vae", *SMALL, "--steps", "2", "--data", data, *likelihood, *flags]
+    assert message in sentence(capsys, *given, "--workdir", str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_seed_of_samples_is_refused_likewise(capsys, finished):
+    assert "--seed is 4294967296, but" in sentence(capsys, "sample", str(finished), "--seed", "4294967296")
+
+
+def test_a_run_that_kept_nothing_leaves_the_folder_to_the_corrected_command(capsys, tmp_path):
+    run = [*TRAIN, "--evaluate-every", "4", "--log-every", "4", "--workdir", str(tmp_path / "run")]
+    said = refused(capsys, *run, "--learning-rate", "1e30")
+    assert "nothing was saved yet, try a smaller --learning-rate than 1e+30" in said
+    assert main([*run, "--learning-rate", "1e-3"]) == 0
+    assert runs.read_config(tmp_path / "run")["options"]["learning_rate"] == 1e-3
+    assert runs.open_run(tmp_path / "run").step == 4
+
+
+def test_a_page_without_a_log_shows_no_curves(tmp_path, finished):
+    for number, damage in enumerate((lambda log: None, Path.mkdir)):
+        folder = tmp_path / str(number)
+        shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("metrics.jsonl", "report.html"))
+        damage(folder / "metrics.jsonl")
+        with pytest.warns(UserWarning, match=r"metrics.jsonl cannot be read .*; the page shows no curves"):
+            assert main(["report", str(folder)]) == 0
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        assert "Reconstructions" in page
+        assert "not finished" not in page
+
+
+def test_what_cannot_be_written_whole_leaves_the_old_file(capsys, monkeypatch, tmp_path, finished):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    for command in ("evaluate", "sample", "report", "encode"):
+        assert main([command, str(folder)]) == 0
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and "checkpoints" not in p.parts}
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    for command in ("evaluate", "sample", "report", "encode"):
+        assert "cannot be written (No space left on device)" in sentence(capsys, command, str(folder))
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and "checkpoints" not in p.parts} == before
+
+
 def test_figures_samples_and_page_of_a_run(capsys, finished):
     folder = str(finished)
     assert main(["evaluate", folder, "--checkpoint", "last"]) == 0

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from jaxgen.interrupt import pressed
+
 
 class Interrupted(Exception):
     """SIGTERM or Ctrl-C: the run was saved and can go on."""
@@ -35,6 +37,7 @@ def collect_signals(tell: Callable[[int], None] = lambda signum: None) -> Iterat
         caught.append(signum)
 
     before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    caught.extend(pressed)  # and swallowed by what was going on then
     try:
         with _told_at_once(tell):
             yield caught
