@@ -13,7 +13,7 @@ def write(tmp_path):
         path = tmp_path / name
         if name.endswith(".npy"):
             np.save(path, content)
-        elif name.endswith(".npz"):
+        elif isinstance(content, dict):
             np.savez(path, **content)
         else:
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
