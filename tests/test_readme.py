@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxgen import cli, models
+from jaxgen.data import load
 from jaxgen.data.tfds import data_root, find_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,7 +20,16 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
 PYTHON = [block for language, block in BLOCKS if language == "python"]
-PRINTED = {"list": "digits", "train": "report:", "evaluate": "elbo", "sample": "samples.npz", "report": "report:"}
+PRINTED = {
+    "list": "digits",
+    "train": "report:",
+    "evaluate": "elbo",
+    "sample": "samples.npz",
+    "report": "report:",
+    "encode": "codes.npz",
+    "decode": "decoded.npz",
+    "impute": "imputed.npz",
+}
 
 
 def commands(*start: str) -> list[str]:
@@ -28,10 +38,12 @@ def commands(*start: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder to work in, with the reader's own images in it."""
+    """A folder to work in, with the reader's own images in it, of which the upper half is observed."""
     monkeypatch.chdir(tmp_path)
     images = np.random.default_rng(0).integers(256, size=(300, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "my_images.npz", x=images)
+    shape = load(str(tmp_path / "my_images.npz")).test["x"].shape
+    np.save(tmp_path / "observed.npy", np.broadcast_to(np.arange(8)[:, None, None] < 4, shape))
     return tmp_path
 
 
@@ -82,7 +94,7 @@ def test_every_jaxgen_command_runs(folder, capsys):
             assert cli._train_arguments(words[1], words[2:])
             continue
         if words[0] == "train" and "--help" not in words:
-            words = [*without(words, "--epochs"), "--steps", "2", "--devices", "1"]
+            words = [*without(without(words, "--epochs"), "--steps"), "--steps", "2", "--devices", "1"]
         if "--help" in words:
             with pytest.raises(SystemExit) as stopped:
                 cli.main(words)
