@@ -500,6 +500,12 @@ def _unless_said(hook: Callable[[Any], object]) -> Callable[[Any], None]:
     return show
 
 
+def _unless_pressed(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Compiled modules print what broke their imports themselves."""
+    if not interrupt.pressed:
+        sys.__excepthook__(kind, error, trace)
+
+
 def _end_at_second_ctrl_c() -> None:
     """Python's own handler waits for a call into compiled code to end; a run can be killed at any moment."""
     ours, wakeup = socket.socketpair()
@@ -543,6 +549,7 @@ def entry() -> NoReturn:
         sys.stdout.reconfigure(errors="replace")  # a locale that lacks a letter is no reason to stop
     warnings.formatwarning = _once()
     # Threads of the storage and of TensorBoard meet a full disk too.
+    sys.excepthook = _unless_pressed
     threading.excepthook = _unless_said(threading.excepthook)
     sys.unraisablehook = _unless_said(sys.unraisablehook)
     _end_at_second_ctrl_c()

@@ -360,6 +360,23 @@ def test_ctrl_c_that_an_import_swallows_stops_the_run():
     assert (done.returncode, done.stdout, done.stderr) == (0, "[2]\n", "")
 
 
+def test_ctrl_c_that_a_compiled_module_prints_is_no_traceback():
+    done = as_a_process(
+        "  try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "  except KeyboardInterrupt: sys.excepthook(*sys.exc_info())\n"
+        "  raise ImportError('half of it')"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_ctrl_c_ends_an_import_whatever_it_would_go_on_with(tmp_path):
+    (tmp_path / "half.py").write_text(
+        "import os, signal\ntry: os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException: pass\nprint('went on')"
+    )
+    done = as_a_process(f"  sys.path.insert(0, {str(tmp_path)!r})\n  import half")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_terminal_without_a_letter_gets_another():
     assert as_a_process("  print('±')", encoding="ascii").stdout == "?\n"
 
