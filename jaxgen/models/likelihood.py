@@ -139,10 +139,10 @@ def _gaussian(shape: tuple[int, ...], scale: ScaleName, fixed_scale: float) -> L
     )
 
 
-def _floored(log_scale: Array) -> Array:
+def _floored(log_scale: ArrayLike) -> Array:
     """log σ is bounded below, smoothly, and free above: log floor + softplus(log σ − log floor)."""
     log_floor = math.log(SCALE_FLOOR)
-    return jnp.exp(log_floor + jax.nn.softplus(log_scale - log_floor))
+    return jnp.exp(log_floor + jax.nn.softplus(jnp.asarray(log_scale) - log_floor))
 
 
 def _mixed(shape: tuple[int, ...], columns: Sequence[int] | None) -> Likelihood:
