@@ -155,7 +155,9 @@ def test_a_set_in_a_format_without_positions(prepare):
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="tensorflow is installed")
 def test_a_set_that_is_not_prepared_says_what_to_install_or_give(tmp_path):
-    with pytest.raises(UserError, match=r"mnist is not prepared in .*sets.*pip install tensorflow-cpu.*--data-dir") as caught:
+    with pytest.raises(
+        UserError, match=r"mnist is not prepared in .*sets.*pip install tensorflow-cpu.*--data-dir"
+    ) as caught:
         load("mnist")
     assert str(tmp_path / "sets") in str(caught.value)
     with pytest.raises(UserError, match="elsewhere"):
