@@ -138,7 +138,7 @@ def test_what_the_observations_may_be():
         ("gaussian", {"fixed_scale": 0.0}, "fixed_scale must be positive, got 0.0"),
         ("gaussian", {"fixed_scale": float("nan")}, "fixed_scale must be positive, got nan"),
         ("gaussian", {"scale": "learned"}, "fixed, shared, per_dimension or optimal, got 'learned'"),
-        ("poisson", {}, "bernoulli, continuous_bernoulli or gaussian, got 'poisson'"),
+        ("poisson", {}, "bernoulli, continuous_bernoulli, gaussian or mixed, got 'poisson'"),
     ],
 )
 def test_unknown_choices_are_refused(name, options, message):
