@@ -2,7 +2,7 @@
 
 command:   python experiments/vae_digits.py
 hardware:  two CPU cores
-time:      one minute
+time:      1 minute
 expected:  −log p(x) 22.2 nats on bits; log p(x) on grey values above 0, where probabilistic PCA stays
 source:    own measurement; exact for probabilistic PCA, scikit-learn's PCA.score
 
