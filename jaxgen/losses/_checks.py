@@ -44,6 +44,7 @@ def as_pair(name_a: str, a: ArrayLike, name_b: str, b: ArrayLike) -> tuple[Array
 
 
 def require_same_shape(name_a: str, a: Array, name_b: str, b: Array) -> None:
+    """Two arrays of one shape: broadcasting would hide a mistake."""
     if a.shape != b.shape:
         raise ValueError(f"{name_a} and {name_b} must have the same shape, got {a.shape} and {b.shape}")
 
@@ -68,12 +69,14 @@ def _concrete_value(value: ArrayLike) -> np.ndarray | None:
 
 
 def require_positive(name: str, value: ArrayLike) -> None:
+    """Every number above zero, where the numbers are known; NaN is not."""
     numbers = _concrete_value(value)
     if numbers is not None and not np.all(numbers > 0):
         raise ValueError(f"{name} must be positive, got {numbers.min()}")
 
 
 def require_non_negative(name: str, value: ArrayLike) -> None:
+    """No number below zero, where the numbers are known; NaN is refused too."""
     numbers = _concrete_value(value)
     if numbers is not None and not np.all(numbers >= 0):
         raise ValueError(f"{name} must not be negative, got {numbers.min()}")

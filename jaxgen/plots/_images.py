@@ -248,5 +248,6 @@ def check_rows(names: Sequence[str], count: int) -> None:
 
 
 def is_plane(values: ArrayLike, *, leading: int) -> bool:
+    """Whether the values are points of a plane, [..., 2] behind `leading` axes, and not images."""
     shape = np.shape(values)
     return len(shape) == leading + 1 and shape[-1] == 2
