@@ -20,30 +20,32 @@ _BATCH = 500
 
 
 def encode(
-    path: str | Path,
+    path: Path,
+    /,
     *,
     data: str | None = None,
     data_dir: str | None = None,
-    index: int = 0,
-    which: Which = "best",
+    replica: int = 0,
+    checkpoint: Which = "best",
     out: Path | None = None,
 ) -> Path:
-    """Writes the codes of a data set as ``.npz``: ``x_train``, ``x_test``, the labels as ``y_train``, ``y_test``, and
-    the fingerprint of what encoded them. It is itself a data set that ``--data`` takes.
+    """Codes of a data set, as a file that is a data set itself: jaxgen encode RUN --data ...
+
+    The file (.npz) holds x_train, x_test, labels as y_train, y_test, and the fingerprint of the encoder.
 
     Args:
-      path: the run's folder.
-      data: a data set or file; the run's own by default.
-      data_dir: folder of prepared TensorFlow Datasets; the run's own by default.
-      index: which replica.
-      which: checkpoint, "best" or "last".
-      out: the file; ``codes.npz`` in the run's folder by default.
+      path: The run's folder.
+      data: A data set or file of the run's shape, instead of the run's own.
+      data_dir: Folder of prepared TensorFlow Datasets, instead of the run's own.
+      replica: Which of the run's replicas.
+      checkpoint: The best by the evaluated objective, or the last.
+      out: The .npz to write; RUN/codes.npz by default.
 
     Raises:
       UserError: if the model has no encoder, or the data is not of the run's shape.
     """
     compilation_cache()
-    run = open_run(path, index=index, which=which)
+    run = open_run(path, index=replica, which=checkpoint)
     encoder = run.model.encode
     if encoder is None:
         raise UserError(f"{run.config['model']} has no encoder: it gives no codes")
@@ -57,22 +59,24 @@ def encode(
 
 
 def decode(
-    path: str | Path, codes: str | Path, *, index: int = 0, which: Which = "best", out: Path | None = None
+    path: Path, codes: Path, /, *, replica: int = 0, checkpoint: Which = "best", out: Path | None = None
 ) -> Path:
-    """Writes what a run's decoder makes of codes that the same run encoded, in network units: ``x_train``, ``x_test``.
+    """Examples from codes that the same run encoded: jaxgen decode RUN CODES.
+
+    The file (.npz) holds x_train and x_test in network units; codes of another run are refused.
 
     Args:
-      path: the run's folder.
-      codes: what ``encode`` wrote.
-      index: which replica.
-      which: checkpoint, "best" or "last".
-      out: the file; ``decoded.npz`` in the run's folder by default.
+      path: The run's folder.
+      codes: What 'jaxgen encode' wrote.
+      replica: Which of the run's replicas.
+      checkpoint: The best by the evaluated objective, or the last.
+      out: The .npz to write; RUN/decoded.npz by default.
 
     Raises:
       UserError: if the model has no decoder, or the codes are another's.
     """
     compilation_cache()
-    run = open_run(path, index=index, which=which)
+    run = open_run(path, index=replica, which=checkpoint)
     decoder = run.model.decode
     if decoder is None:
         raise UserError(f"{run.config['model']} has no decoder: it makes nothing of codes")
@@ -86,7 +90,7 @@ def decode(
     made_by, here = str(arrays.pop("fingerprint", "nothing")), fingerprint(run)
     if made_by != here:
         raise UserError(
-            f"the codes in {codes} were made by {made_by}, but {path} (replica {index}, {run.which} checkpoint) is "
+            f"the codes in {codes} were made by {made_by}, but {path} (replica {replica}, {run.which} checkpoint) is "
             f"{here}; encode the data again, or give the run that made them"
         )
     decoded = {
@@ -100,7 +104,8 @@ def decode(
 
 
 def impute(
-    path: str | Path,
+    path: Path,
+    /,
     *,
     data: str | None = None,
     data_dir: str | None = None,
@@ -110,31 +115,33 @@ def impute(
     draws: int = 100,
     noise: bool = False,
     seed: int = 0,
-    index: int = 0,
-    which: Which = "best",
+    replica: int = 0,
+    checkpoint: Which = "best",
     out: Path | None = None,
 ) -> Path:
-    """Writes completions of partly observed test examples as ``.npz``: ``x`` [num, examples, …] and ``mask``.
+    """Several completions of what is missing in the test examples: jaxgen impute RUN --mask M.
+
+    The file (.npz) holds x [num, examples, ...] in network units, and the mask.
 
     Args:
-      path: the run's folder.
-      data: a data set or file, with NaN or a mask where nothing was observed; the run's own by default.
-      data_dir: folder of prepared TensorFlow Datasets; the run's own by default.
-      mask: ``.npy`` of the test split's shape, True where a value was observed, joined to the data's own.
-      num: completions of each example.
-      method: how latents that fit are drawn; see ``jaxgen.models.imputation``.
-      draws: latents to choose from, or turns of a chain.
-      noise: whether a completion has the observation's noise.
-      seed: of the draws.
-      index: which replica.
-      which: checkpoint, "best" or "last".
-      out: the file; ``imputed.npz`` in the run's folder by default.
+      path: The run's folder.
+      data: A data set or file of the run's shape, with NaN or a mask, instead of the run's own.
+      data_dir: Folder of prepared TensorFlow Datasets, instead of the run's own.
+      mask: A .npy of the test split's shape, True where a value was observed, joined to the data's own.
+      num: Completions of each example.
+      method: Latents kept by their importance weights, or turns of a pseudo-Gibbs chain.
+      draws: Latents to choose from, or turns of the chain.
+      noise: Whether a completion has the observation's noise, or is the decoder's mean.
+      seed: Of the draws.
+      replica: Which of the run's replicas.
+      checkpoint: The best by the evaluated objective, or the last.
+      out: The .npz to write; RUN/imputed.npz by default.
 
     Raises:
       UserError: if the model does not impute, or nothing or everything is missing.
     """
     compilation_cache()
-    run = open_run(path, index=index, which=which)
+    run = open_run(path, index=replica, which=checkpoint)
     complete = run.model.impute
     if complete is None:
         raise UserError(f"{run.config['model']} does not impute: it models no joint density of the values")

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import errno
+import functools
 import inspect
 import io
 import json
@@ -283,7 +284,7 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 
 def _evaluate(
-    run: Annotated[Path, "positional"],
+    run: Path,
     /,
     *,
     checkpoint: Which = "best",
@@ -320,7 +321,7 @@ def sample(arguments: Sequence[str]) -> None:
 
 
 def _sample(
-    run: Annotated[Path, "positional"],
+    run: Path,
     /,
     *,
     num: int = 64,
@@ -351,7 +352,7 @@ def report(arguments: Sequence[str]) -> None:
     _run_arguments(_report, arguments)
 
 
-def _report(run: Annotated[Path, "positional"], /, *, replica: int = 0, checkpoint: Which = "best") -> None:
+def _report(run: Path, /, *, replica: int = 0, checkpoint: Which = "best") -> None:
     """Pictures, curves and figures of a trained run in one self-contained page, RUN/report.html.
 
     Args:
@@ -367,107 +368,31 @@ def _report(run: Annotated[Path, "positional"], /, *, replica: int = 0, checkpoi
 
 def encode(arguments: Sequence[str]) -> None:
     """Codes of a data set, as a file that is a data set itself: jaxgen encode RUN --data ..."""
-    _run_arguments(_encode, arguments)
-
-
-def _encode(
-    run: Annotated[Path, "positional"],
-    /,
-    *,
-    data: str | None = None,
-    data_dir: str | None = None,
-    replica: int = 0,
-    checkpoint: Which = "best",
-    out: Path | None = None,
-) -> None:
-    """Codes of a data set (.npz): x_train, x_test, labels as y_train, y_test, and the fingerprint of the encoder.
-
-    Args:
-      run: The run's folder.
-      data: A data set or file of the run's shape, instead of the run's own.
-      data_dir: Folder of prepared TensorFlow Datasets, instead of the run's own.
-      replica: Which of the run's replicas.
-      checkpoint: The best by the evaluated objective, or the last.
-      out: The .npz to write; RUN/codes.npz by default.
-    """
-    from jaxgen import apply
-
-    _wait("encoding with", run)
-    print(apply.encode(run, data=data, data_dir=data_dir, index=replica, which=checkpoint, out=out))
+    _apply("encode", "encoding with", arguments)
 
 
 def decode(arguments: Sequence[str]) -> None:
     """Examples from codes that the same run encoded: jaxgen decode RUN CODES."""
-    _run_arguments(_decode, arguments)
-
-
-def _decode(
-    run: Annotated[Path, "positional"],
-    codes: Annotated[Path, "positional"],
-    /,
-    *,
-    replica: int = 0,
-    checkpoint: Which = "best",
-    out: Path | None = None,
-) -> None:
-    """What the decoder makes of codes (.npz), in network units; codes of another run are refused.
-
-    Args:
-      run: The run's folder.
-      codes: What 'jaxgen encode' wrote.
-      replica: Which of the run's replicas.
-      checkpoint: The best by the evaluated objective, or the last.
-      out: The .npz to write; RUN/decoded.npz by default.
-    """
-    from jaxgen import apply
-
-    _wait("decoding with", run)
-    print(apply.decode(run, codes, index=replica, which=checkpoint, out=out))
+    _apply("decode", "decoding with", arguments)
 
 
 def impute(arguments: Sequence[str]) -> None:
-    """Several completions of what is missing in the data: jaxgen impute RUN --mask M."""
-    _run_arguments(_impute, arguments)
+    """Several completions of what is missing in the test examples: jaxgen impute RUN --mask M."""
+    _apply("impute", "completing with", arguments)
 
 
-def _impute(
-    run: Annotated[Path, "positional"],
-    /,
-    *,
-    data: str | None = None,
-    data_dir: str | None = None,
-    mask: Path | None = None,
-    num: int = 5,
-    method: Literal["importance", "gibbs"] = "importance",
-    draws: int = 100,
-    noise: bool = False,
-    seed: int = 0,
-    replica: int = 0,
-    checkpoint: Which = "best",
-    out: Path | None = None,
-) -> None:
-    """Completions of partly observed test examples (.npz): x [num, examples, ...] and the mask.
-
-    Args:
-      run: The run's folder.
-      data: A data set or file of the run's shape, with NaN or a mask, instead of the run's own.
-      data_dir: Folder of prepared TensorFlow Datasets, instead of the run's own.
-      mask: A .npy of the test split's shape, True where a value was observed.
-      num: Completions of each example.
-      method: Latents kept by their importance weights, or turns of a pseudo-Gibbs chain.
-      draws: Latents to choose from, or turns of the chain.
-      noise: Whether a completion has the observation's noise, or is the decoder's mean.
-      seed: Of the draws.
-      replica: Which of the run's replicas.
-      checkpoint: The best by the evaluated objective, or the last.
-      out: The .npz to write; RUN/imputed.npz by default.
-    """
+def _apply(name: str, what: str, arguments: Sequence[str]) -> None:
+    """A function of ``jaxgen.apply`` as a command: its signature is the flags, its docstring the help."""
     from jaxgen import apply
 
-    how: dict[str, Any] = {"num": num, "method": method, "draws": draws, "noise": noise, "seed": seed}
-    _wait("completing with", run)
-    where: dict[str, Any] = {"data": data, "data_dir": data_dir, "mask": mask, "out": out}
-    print(apply.impute(run, index=replica, which=checkpoint, **where, **how))
+    function = getattr(apply, name)
+
+    @functools.wraps(function)
+    def announced(path: Path, /, *others: Any, **flags: Any) -> Path:
+        _wait(what, path)
+        return function(path, *others, **flags)
+
+    print(_run_arguments(announced, arguments))
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {

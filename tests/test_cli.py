@@ -664,7 +664,7 @@ def test_codes_go_to_a_file_and_back_and_what_is_missing_is_filled_in(tmp_path, 
     with (
         np.load(f"{run}/imputed.npz") as ours,
         np.load(
-            apply.impute(run, mask=tmp_path / "mask.npy", num=2, draws=3, seed=4, out=tmp_path / "again.npz")
+            apply.impute(Path(run), mask=tmp_path / "mask.npy", num=2, draws=3, seed=4, out=tmp_path / "again.npz")
         ) as again,
     ):
         np.testing.assert_array_equal(ours["x"], again["x"])
