@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from jaxgen.quantization._checks import as_float, require, require_finite
-from jaxgen.quantization.nearest import nearest_code
+from jaxgen.quantization.nearest import nearest_centered
 
 
 class KMeans(NamedTuple):
@@ -147,10 +147,10 @@ def _lloyd(points: Array, centroids: Array, max_iterations: int) -> KMeans:
         sums = jax.ops.segment_sum(points, assignments, num_clusters)
         means = sums / jnp.maximum(counts, 1)[:, None]
         centroids = lax.cond(jnp.any(counts == 0), _fill_empty, lambda *args: means, points, assignments, counts, means)
-        new = nearest_code(points, centroids)
+        new = nearest_centered(points, centroids)
         return centroids, new, jnp.any(new != assignments), iteration + 1
 
-    state = (centroids, nearest_code(points, centroids), jnp.array(True), jnp.array(0, jnp.int32))
+    state = (centroids, nearest_centered(points, centroids), jnp.array(True), jnp.array(0, jnp.int32))
     centroids, assignments, _, iterations = lax.while_loop(
         lambda state: state[2] & (state[3] < max_iterations), step, state
     )

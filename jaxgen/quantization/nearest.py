@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 
 from jaxgen.quantization._checks import as_float, is_concrete, require
 
-# Codes in one block of the two-level argmin, and the numbers that one chunk may hold, scores or vectors: 8
-# MiB of float32 stay in a CPU's cache, a GPU wants fewer and larger products.
+# The most codes in one block of the two-level argmin, and the numbers that one chunk may hold, scores or
+# vectors: 8 MiB of float32 stay in a CPU's cache, a GPU wants fewer and larger products.
 _BLOCK = 64
 _SMALLEST_CHUNK = 64
 _CPU_CHUNK_ELEMENTS = 2**21
@@ -72,18 +72,33 @@ def nearest_code(
     center = jnp.mean(codes, axis=0)
     codes = codes - center
     flat = lax.stop_gradient(vectors).reshape(-1, vectors.shape[-1])
+    return _search(flat, codes, center, chunk_size).reshape(vectors.shape[:-1])
+
+
+def nearest_centered(points: Float[Array, "points dim"], codes: Float[Array, "codes dim"]) -> Int[Array, " points"]:
+    """`nearest_code` of points that lie about the origin already: nothing is copied to be centred.
+
+    Where the codes are not more than the dimensions, one product: its scores take no more memory than the points.
+    """
+    if codes.shape[0] > codes.shape[1]:
+        return _search(points, codes, jnp.zeros_like(codes[0]), None)
+    products = jnp.matmul(points, codes.T, precision=lax.Precision.HIGHEST)
+    return _two_level_argmin(0.5 * jnp.sum(codes * codes, axis=1) - products)
+
+
+def _search(flat: Array, codes: Array, center: Array, chunk_size: int | None) -> Array:
+    """Nearest centred codes of [n, dim] vectors, in chunks of a size that suits the platform."""
 
     def limit(elements: int) -> int:
-        return chunk_size or max(_SMALLEST_CHUNK, elements // max(codebook.shape))
+        return chunk_size or max(_SMALLEST_CHUNK, elements // max(codes.shape))
 
-    indices = lax.platform_dependent(
+    return lax.platform_dependent(
         flat,
         codes,
         center,
         cpu=functools.partial(_chunked_search, chunk=limit(_CPU_CHUNK_ELEMENTS)),
         default=functools.partial(_chunked_search, chunk=limit(_ACCELERATOR_CHUNK_ELEMENTS)),
     )
-    return indices.reshape(vectors.shape[:-1])
 
 
 def _chunked_search(flat: Array, codes: Array, center: Array, *, chunk: int) -> Array:
@@ -95,7 +110,7 @@ def _chunked_search(flat: Array, codes: Array, center: Array, *, chunk: int) -> 
     # scores, half as long as the product itself.
     columns = jnp.concatenate([-codes, 0.5 * jnp.sum(codes * codes, axis=1, keepdims=True)], axis=1)
     # Whole blocks: the last code again, which loses every tie with itself.
-    padding = -codes.shape[0] % _BLOCK if codes.shape[0] > _BLOCK else 0
+    padding = -codes.shape[0] % _block(codes.shape[0])
     columns = jnp.pad(columns, ((0, padding), (0, 0)), mode="edge").T
 
     num_chunks = math.ceil(n / chunk)
@@ -113,15 +128,21 @@ def _chunked_search(flat: Array, codes: Array, center: Array, *, chunk: int) -> 
     return jnp.concatenate([found[:-1].reshape(-1)[: n - size], found[-1]])
 
 
+def _block(num_codes: int) -> int:
+    """Codes in one block: the power of two next below √codes, so that both levels are short."""
+    return min(_BLOCK, 2 ** (int(math.log2(num_codes)) // 2))
+
+
 def _two_level_argmin(scores: Array) -> Array:
     """Equal to argmin over the last axis, several times faster where XLA does not vectorize argmin (CPU)."""
     n, num_codes = scores.shape
-    if num_codes <= _BLOCK:
+    block = _block(num_codes)
+    if num_codes % block:
         return jnp.argmin(scores, axis=1).astype(jnp.int32)
-    blocks = scores.reshape(n, num_codes // _BLOCK, _BLOCK)
+    blocks = scores.reshape(n, num_codes // block, block)
     winner = jnp.argmin(jnp.min(blocks, axis=2), axis=1)
     inside = jnp.take_along_axis(blocks, winner[:, None, None], axis=1)[:, 0]
-    return (winner * _BLOCK + jnp.argmin(inside, axis=1)).astype(jnp.int32)
+    return (winner * block + jnp.argmin(inside, axis=1)).astype(jnp.int32)
 
 
 def lookup(codebook: Float[ArrayLike, "..."], indices: Int[ArrayLike, "*batch"]) -> Float[Array, "*batch dim"]:
