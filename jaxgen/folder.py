@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import importlib.metadata
 import json
 import math
@@ -86,8 +87,10 @@ def describe(
     return json.loads(json.dumps(config))
 
 
+@functools.cache
 def revision() -> str | None:
-    """The git revision of the code, with a + where files were changed; ``None`` for an installed package."""
+    """The git revision of the code that this process began with, with a + where files were changed; ``None`` for an
+    installed package."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         tracked = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=5)
