@@ -121,10 +121,12 @@ def _flatten(figures: Mapping[str, Any]) -> dict[str, float]:
 
 @cache
 def _measure(sample, replicas: int):
-    """Compiled: ``(params, statistics, centers, radius) -> figures``, each [] or [replicas]."""
+    """Compiled: ``(params, statistics, told, centers, radius) -> figures``, each [] or [replicas]."""
 
-    def measure(params: PyTree, statistics: PyTree, centers: Array, radius: Array) -> dict[str, Array]:
-        samples = sample(params, statistics, jax.random.key(_KEY), _COVERAGE_SAMPLES)
+    def measure(
+        params: PyTree, statistics: PyTree, told: Mapping[str, Array], centers: Array, radius: Array
+    ) -> dict[str, Array]:
+        samples = sample(params, statistics, jax.random.key(_KEY), _COVERAGE_SAMPLES, **told)
         # The nearest mode of a sample depends on no radius, so that both histograms come out of one search.
         near, all_ = jax.vmap(lambda r: mode_counts(samples, centers, radius=r))(jnp.stack([radius, jnp.inf]))
         return {
@@ -133,13 +135,14 @@ def _measure(sample, replicas: int):
             "reverse_kl": reverse_kl(all_),
         }
 
-    return jax.jit(measure if replicas == 1 else jax.vmap(measure, in_axes=(0, 0, None, None)))
+    return jax.jit(measure if replicas == 1 else jax.vmap(measure, in_axes=(0, 0, None, None, None)))
 
 
 def coverage(model: Model, dataset: Dataset, params: PyTree, statistics: PyTree, *, replicas: int = 1) -> Figures:
     """Modes found, high-quality share and reverse KL of 2500 samples, where the data's modes are known.
 
     A sample is of high quality, and its mode found, within three standard deviations of a mode (PacGAN's definition).
+    A conditional model is told what the test examples come with, evenly spaced over the split or repeated.
 
     Args:
       params: without a device axis, with a replica axis if there are several replicas.
@@ -151,5 +154,9 @@ def coverage(model: Model, dataset: Dataset, params: PyTree, statistics: PyTree,
     if dataset.modes is None or model.sample is None:
         return {}
     centers, radius = np.asarray(dataset.modes.centers), _COVERAGE_SIGMAS * dataset.modes.scale
-    found = _measure(model.sample, replicas)(params, statistics, centers, radius)
+    told = {}
+    if model.condition is not None:
+        values = dataset.test[model.condition.name]
+        told["condition"] = np.asarray(values[np.arange(_COVERAGE_SAMPLES) * len(values) // _COVERAGE_SAMPLES])
+    found = _measure(model.sample, replicas)(params, statistics, told, centers, radius)
     return {name: np.asarray(value, np.float64).tolist() for name, value in jax.device_get(found).items()}

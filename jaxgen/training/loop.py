@@ -138,7 +138,7 @@ class _Run:
             replica_axes=(0, None, 0, None),
             donate=(0,),
         )
-        self.start, self.figures = 0, {}
+        self.start, self.figures, self.logged = 0, {}, _Sums()
         self.state = replicate(self._begin(Creator(model, optimizers), prepare, seeds), self.devices)
 
     def _begin(self, creator: Creator, prepare: Prepare, seeds: list[int]) -> State:
@@ -151,6 +151,7 @@ class _Run:
             restored = self.checkpoints.restore(shapes)
             if restored is not None:
                 self.start, self.figures = restored.step, restored.record["figures"]
+                self.logged = _Sums(restored.record.get("logged"))
                 self.game = self.game._replace(saved=True)
                 return restored.state
         return creator(prepare(keys, jax.tree.map(jnp.asarray, raw)), seeds=seeds)
@@ -176,7 +177,7 @@ class _Run:
         self.checkpoints.save(
             step,
             first(self.state),
-            {"figures": self.figures},
+            {"figures": self.figures, "logged": self.logged.record()},
             objective=None if objective is None else float(np.mean(objective)),
         )
         self.game = self.game._replace(saved=True)
@@ -186,7 +187,7 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
     options, model, evaluate_every = run.options, run.model, run.options.evaluate_every
     # A call ends at a log point too where these are rare enough to cost nothing, and their times are then their own.
     intervals = [every for every in (evaluate_every, options.log_every) if every >= _RARE or every == evaluate_every]
-    began, step, logged = time.perf_counter(), run.start, []
+    began, step = time.perf_counter(), run.start
 
     def next_stop(at: int, rounds: int) -> int:
         return min(at + rounds, steps, *((at // every + 1) * every for every in intervals))
@@ -196,21 +197,21 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
 
     def settle(here: int, to: int, metrics: Mapping[str, Any]) -> None:
         """Looks at what a call left: whether it is finite, and what is to be written."""
-        nonlocal rounds, logged, settled
+        nonlocal rounds, settled
         values = {name: value[..., : to - here] for name, value in first(metrics).items()}
         check_finite(values, run.game, first_step=here)
         now = time.perf_counter()
         rounds, settled = _adapt(rounds, to - here, now - settled, run.feed.length), now
         values = _for_log(values, first_step=here, every=measure_every(options))
         if console:
-            console.write(to, _means([values], model), kind="train")
+            console.write(to, _short_names(_Sums().add(values).means(), model), kind="train")
         while here < to:
             point = min((here // options.log_every + 1) * options.log_every, to)
-            logged.append({name: value[..., : point - here] for name, value in values.items()})
+            run.logged.add({name: value[..., : point - here] for name, value in values.items()})
             values = {name: value[..., point - here :] for name, value in values.items()}
             if point % options.log_every == 0 or point == steps:
-                run.write(point, _means(logged, model), "train")
-                logged = []
+                run.write(point, _short_names(run.logged.means(), model), "train")
+                run.logged = _Sums()
             here = point
 
     def tell(what: str) -> None:
@@ -264,10 +265,6 @@ def _adapt(rounds: int, played: int, seconds: float, length: int) -> int:
     return int(np.clip(_CALL_SECONDS / max(seconds / played, 1e-9), 1, min(4 * rounds, length)))
 
 
-def _number(value: np.ndarray | np.float64) -> float | list[float]:
-    return np.asarray(value, np.float64).tolist()
-
-
 def _short_names(values: Mapping[str, Any], model: Model) -> dict[str, Any]:
     """``player/metric``, or ``metric`` alone where there is one player."""
     return {name.split("/", 1)[1]: v for name, v in values.items()} if len(model.losses) == 1 else dict(values)
@@ -283,9 +280,28 @@ def _for_log(values: Mapping[str, np.ndarray], *, first_step: int, every: int) -
     return kept
 
 
-def _means(logged: list[dict[str, np.ndarray]], model: Model) -> dict[str, Any]:
-    """Means over the rounds since the last log point; a norm that was measured in none of them is left out."""
-    joined = {name: np.concatenate([v[name] for v in logged], axis=-1) for name in logged[0]}
-    joined = {name: v[..., ~np.isnan(v).reshape(-1, v.shape[-1]).any(axis=0)] for name, v in joined.items()}
-    means = {name: _number(np.mean(v, axis=-1, dtype=np.float64)) for name, v in joined.items() if v.shape[-1]}
-    return _short_names(means, model)
+class _Sums:
+    """Sums over the rounds since the last log point, which a checkpoint between two log points takes along.
+
+    Rounds are added one after the other, so that nothing depends on how many a call held.
+    """
+
+    def __init__(self, recorded: Mapping[str, Any] | None = None):
+        self._sums = {name: (np.asarray(total, np.float64), n) for name, (total, n) in (recorded or {}).items()}
+
+    def add(self, values: Mapping[str, np.ndarray]) -> "_Sums":
+        """Adds values [..., rounds]; a norm that was not measured in a round is NaN there and does not count."""
+        for name, value in values.items():
+            value = value[..., ~np.isnan(value).reshape(-1, value.shape[-1]).any(axis=0)].astype(np.float64)
+            total, count = self._sums.get(name, (np.zeros(value.shape[:-1]), 0))
+            total = np.cumsum(np.concatenate([total[..., None], value], axis=-1), axis=-1)[..., -1]
+            self._sums[name] = total, count + value.shape[-1]
+        return self
+
+    def means(self) -> dict[str, float | list[float]]:
+        """By name; a norm that was measured in none of the rounds is left out."""
+        return {name: (total / count).tolist() for name, (total, count) in self._sums.items() if count}
+
+    def record(self) -> dict[str, list[Any]]:
+        """What JSON takes, and the constructor takes back."""
+        return {name: [total.tolist(), count] for name, (total, count) in self._sums.items()}

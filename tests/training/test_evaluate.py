@@ -13,7 +13,7 @@ from jaxgen.data import load
 from jaxgen.data.dataset import Dataset, Modes, make_dataset
 from jaxgen.data.prepare import make_prepare
 from jaxgen.metrics import importance_weighted_log_likelihood
-from jaxgen.model import Model, example_keys
+from jaxgen.model import Condition, Model, example_keys
 from jaxgen.models import gan, vae
 from jaxgen.training import Options, loop, train
 from jaxgen.training import evaluate as evaluation
@@ -174,7 +174,7 @@ def test_modes_are_searched_once_for_all_figures_and_replicas():
     for replicas, params in ((1, jnp.zeros(2)), (3, jnp.zeros((3, 2)))):
         measure = jax.make_jaxpr(evaluation._measure(sample, replicas))
         # 2500 samples are nine chunks of 256 in a loop and a ragged rest beside it.
-        assert searches(measure(params, {}, centers, 0.6).jaxpr) == 2
+        assert searches(measure(params, {}, {}, centers, 0.6).jaxpr) == 2
 
 
 def test_coverage_of_replicas_is_that_of_each_alone():
@@ -187,6 +187,25 @@ def test_coverage_of_replicas_is_that_of_each_alone():
         np.testing.assert_allclose(values, [row[name] for row in alone], rtol=1e-6, err_msg=name)
     assert together["modes"] == [1.0, 1.0, 0.0]
     np.testing.assert_allclose(together["reverse_kl"], np.log(8), rtol=1e-5)  # every sample counts for its nearest
+
+
+@pytest.mark.parametrize("num_examples", [16, 5000])
+def test_a_conditional_model_is_told_what_the_test_examples_come_with(num_examples):
+    """One that samples just where it is told to finds the modes of the labels, and as often: no class is left out."""
+    labels = np.sort(np.arange(num_examples, dtype=np.int32) % 6)  # of eight modes
+    data = ring()
+    data = data._replace(test={"x": np.zeros((num_examples, 2), np.float32), "label": labels})
+    centers = jnp.asarray(ring().modes.centers)
+    model = denoiser()._replace(
+        sample=lambda p, s, key, n, *, condition: centers[condition] * jnp.ones((n, 1)),
+        condition=Condition("label", 8, classes=True),
+    )
+    figures = evaluation.coverage(model, data, {}, {})
+    assert figures["modes"] == 6
+    assert figures["high_quality"] == 1
+    share = np.bincount(labels) / num_examples
+    # Of 2500 samples each mode has at most one more or less than its share.
+    np.testing.assert_allclose(figures["reverse_kl"], np.sum(share * np.log(8 * share)), atol=2e-3)
 
 
 @pytest.mark.parametrize(("seeds", "devices"), [(1, 2), (2, 1)])

@@ -57,9 +57,15 @@ def assert_same(state, other):
 
 
 @pytest.fixture(scope="module")
-def whole():
+def points():
+    """Log points and evaluations of the run that nobody interrupted."""
+    return Counted()
+
+
+@pytest.fixture(scope="module")
+def whole(points):
     """The run that nobody interrupted, without checkpoints."""
-    return run(None)
+    return run(None, writers=(points,))
 
 
 def stop_at(*steps: int, signum: int = signal.SIGTERM) -> Counted:
@@ -84,19 +90,21 @@ def test_a_run_with_checkpoints_is_the_run_without(tmp_path, whole):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_run_saves_and_goes_on(tmp_path, whole, signum):
-    """Stopped inside the intervals of log and evaluation, three times."""
+def test_an_interrupted_run_saves_and_goes_on(tmp_path, whole, points, signum):
+    """Stopped inside the intervals of log and evaluation, three times; no log point leaves out what was before."""
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     console = stop_at(1, 8, 13, signum=signum)
-    stopped = []
+    stopped, writer = [], Counted()
     for _ in range(3):
         with pytest.raises(Interrupted) as caught:
-            run(tmp_path, console=console)
+            run(tmp_path, console=console, writers=(writer,))
         assert caught.value.signum == signum
         stopped.append(caught.value.step)
         assert stopped[-1] in steps_in(tmp_path)
     assert stopped == sorted(set(stopped))
-    result = run(tmp_path)
+    assert any(step % OPTIONS.log_every for step in stopped)
+    result = run(tmp_path, writers=(writer,))
+    assert sorted(writer.points, key=str) == sorted(points.points, key=str)
     assert (result.start, int(result.state.step)) == (stopped[-1], 23)
     assert_same(result.state, whole.state)
     assert result.figures == whole.figures
