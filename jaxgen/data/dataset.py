@@ -43,6 +43,7 @@ class Dataset(NamedTuple):
         modes: of a synthetic density, None for anything else.
         columns: of a table of mixed types, the width of each column in "x": 1 for a number, more for the one-hot
             vector of a category; None for anything else.
+        names: what the first line of a .csv calls each entry of an example, None where nothing does.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Dataset(NamedTuple):
     fingerprint: str
     modes: Modes | None = None
     columns: tuple[int, ...] | None = None
+    names: tuple[str, ...] | None = None
 
     @property
     def condition_size(self) -> int | None:

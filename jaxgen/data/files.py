@@ -48,11 +48,11 @@ def load_file(name: str) -> Dataset:
         raise UserError(
             f"{name} could not be read ({reason}): give arrays of numbers of one shape, saved without pickle."
         ) from error
-    columns = _columns(name, arrays.pop("columns", None))
+    columns, names = _columns(name, arrays.pop("columns", None)), arrays.pop("names", None)
     train, test = _with_masks(*_splits(name, arrays))
     dataset = make_dataset(name, train, test, scale=default_scale(train["x"]), columns=columns)
     check_arrays(dataset)
-    return dataset
+    return dataset if names is None else dataset._replace(names=tuple(names.tolist()))
 
 
 def _read_numpy(path: Path) -> dict[str, np.ndarray]:
@@ -169,7 +169,7 @@ def _read_csv(name: str, path: Path) -> dict[str, np.ndarray]:
     columns = _csv_columns(path, delimiter, skip=names is not None)
     if not columns or not len(columns[0]):
         raise ValueError("it holds no rows")
-    names = names or [f"number {i + 1}" for i in range(len(columns))]
+    named, names = names is not None, names or [f"number {i + 1}" for i in range(len(columns))]
     if len(names) != len(columns):
         raise ValueError(f"its first line names {len(names)} columns, but there are {len(columns)}")
     arrays = {}
@@ -178,6 +178,8 @@ def _read_csv(name: str, path: Path) -> dict[str, np.ndarray]:
         names = names[:i] + names[i + 1 :]
         arrays["label"] = np.unique(label, return_inverse=True)[1] if label.dtype.kind == "U" else label
     numeric = [column for column in columns if column.dtype.kind != "U"]
+    if named:
+        arrays["names"] = np.array([name for name, column in zip(names, columns) if column.dtype.kind != "U"])
     if not numeric:
         raise ValueError("no column holds numbers")
     text = [column_name for column_name, column in zip(names, columns) if column.dtype.kind == "U"]

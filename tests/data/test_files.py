@@ -142,6 +142,14 @@ def test_csv_labels(write):
     )
 
 
+def test_csv_names_are_those_of_the_examples_entries(write):
+    """Those of labels and of text are left out with their columns; numbers have none."""
+    assert load(write("x.csv", "b,label,a\n1,0,2\n3,1,4\n")).names == ("b", "a")
+    with pytest.warns(UserWarning, match="left out"):
+        assert load(write("y.csv", "b,city,a\n1,Ulm,2\n3,Bonn,4\n")).names == ("b", "a")
+    assert load(write("z.csv", "1,2\n3,4\n")).names is None
+
+
 def test_csv_columns_of_text_are_left_out_with_a_warning(write):
     with pytest.warns(UserWarning, match=r"left out columns that are not numbers: city, note\.$"):
         made = load(write("x.csv", "a,city,b,note\n1,Bonn,2,\n3,Ulm,4,x\n5,Kiel,6,\n"))
