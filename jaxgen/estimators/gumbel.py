@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Num
 
 from jaxgen.estimators.quantized import straight_through
-from jaxgen.losses._checks import as_float, require_positive
+from jaxgen.losses._checks import as_float, as_real_scalar, require_positive
 
 
 def _classes(logits: ArrayLike) -> Array:
@@ -94,7 +94,7 @@ def gumbel_softmax(
     dtype = jnp.result_type(logits)
     logits = _classes(logits)
     require_positive("temperature", temperature)
-    temperature = jnp.asarray(temperature, logits.dtype)
+    temperature = as_real_scalar("temperature", temperature).astype(logits.dtype)
     relaxed = jax.nn.softmax((logits + _gumbel(key, logits)) / temperature, axis=-1)
     if hard:
         winner = jax.nn.one_hot(jnp.argmax(relaxed, axis=-1), logits.shape[-1], dtype=logits.dtype)

@@ -82,18 +82,30 @@ def rotation_trick(encodings: Num[ArrayLike, "*shape dim"], codes: Num[ArrayLike
     require_same_shape("encodings", z, "codes", e)
     if z.ndim < 1:
         raise ValueError("encodings must have vectors on the last axis, got a scalar")
-    start, end = lax.stop_gradient(z), lax.stop_gradient(e)
-    start_norm = jnp.linalg.norm(start, axis=-1, keepdims=True)
-    end_norm = jnp.linalg.norm(end, axis=-1, keepdims=True)
-    nonzero = (start_norm > 0) & (end_norm > 0)
-    start_unit = start / jnp.where(nonzero, start_norm, 1)
-    end_unit = end / jnp.where(nonzero, end_norm, 1)
-    bisector = start_unit + end_unit
-    size = jnp.sum(jnp.square(bisector), axis=-1, keepdims=True)
-    defined = nonzero & (size > 10 * jnp.finfo(size.dtype).eps)
+    e = lax.stop_gradient(e)
+    start, start_size, start_norm = _direction(lax.stop_gradient(z))
+    end, end_size, end_norm = _direction(e)
+    bisector = start + end
+    square = jnp.sum(jnp.square(bisector), axis=-1, keepdims=True)
+    defined = (start_norm > 0) & (end_norm > 0) & (square > 10 * jnp.finfo(square.dtype).eps)
+    ratio = (end_size / start_size) * (end_norm / jnp.where(defined, start_norm, 1))
+    ratio = jnp.minimum(ratio, jnp.finfo(ratio.dtype).max)
 
-    along_bisector = jnp.sum(bisector * z, axis=-1, keepdims=True) / jnp.where(defined, size, 1)
-    along_start = jnp.sum(start_unit * z, axis=-1, keepdims=True)
-    rotated = z - 2 * bisector * along_bisector + 2 * end_unit * along_start
-    scaled = rotated * (end_norm / jnp.where(nonzero, start_norm, 1))
-    return straight_through(jnp.where(defined, scaled, z), e).astype(dtype)
+    # Zero in value, so that the code stays exact: the map is linear, and is there for its gradient alone.
+    change = z - lax.stop_gradient(z)
+    along_bisector = jnp.sum(bisector * change, axis=-1, keepdims=True) / jnp.where(defined, square, 1)
+    along_start = jnp.sum(start * change, axis=-1, keepdims=True)
+    rotated = change - 2 * bisector * along_bisector + 2 * end * along_start
+    return (e + jnp.where(defined, rotated * ratio, change)).astype(dtype)
+
+
+def _direction(vectors: Array) -> tuple[Array, Array, Array]:
+    """Unit vectors on the last axis, the largest entry m, and ‖v/m‖, since ‖v‖² would over- or underflow.
+
+    The norm is zero where there is no direction; m is one there.
+    """
+    largest = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True, initial=0)
+    largest = jnp.where(largest < jnp.finfo(largest.dtype).tiny, 1, largest)
+    scaled = vectors / largest
+    norm = jnp.sqrt(jnp.sum(jnp.square(scaled), axis=-1, keepdims=True))
+    return scaled / jnp.where(norm > 0, norm, 1), largest, norm

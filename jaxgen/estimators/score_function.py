@@ -5,7 +5,14 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import as_float, require_broadcastable, require_positive, require_same_shape
+from jaxgen.losses._checks import (
+    as_float,
+    as_real,
+    require_axis,
+    require_broadcastable,
+    require_positive,
+    require_same_shape,
+)
 from jaxgen.losses.bounds import importance_weighted_bound
 
 
@@ -50,7 +57,7 @@ def reinforce(
     log_prob, reward = as_float("log_prob", log_prob), as_float("reward", reward)
     require_same_shape("log_prob", log_prob, "reward", reward)
     require_positive("scale", scale)
-    baseline, scale = jnp.asarray(baseline), jnp.asarray(scale)
+    baseline, scale = as_real("baseline", baseline), as_real("scale", scale)
     require_broadcastable("baseline", baseline, "reward", reward.shape)
     require_broadcastable("scale", scale, "reward", reward.shape)
     signal = lax.stop_gradient((reward - baseline) / scale)
@@ -59,8 +66,7 @@ def reinforce(
 
 def _num_samples(name: str, values: Array, axis: int) -> int:
     """The size of the sample axis, of which leaving one out must leave something."""
-    if not -values.ndim <= axis < values.ndim:
-        raise ValueError(f"axis {axis} is not an axis of {name}, whose shape is {values.shape}")
+    axis = require_axis(name, values, axis)
     if values.shape[axis] < 2:
         raise ValueError(f"{name} needs 2 samples or more on axis {axis}, got shape {values.shape}")
     return values.shape[axis]

@@ -3,11 +3,13 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import as_float
+from jaxgen.losses._checks import as_float, as_real_scalar
 
 
 class SignalMoments(NamedTuple):
@@ -37,7 +39,7 @@ def update_signal_moments(
     moments: SignalMoments,
     signals: Num[ArrayLike, "..."],
     *,
-    decay: float = 0.8,
+    decay: Num[ArrayLike, ""] = 0.8,
     axis_name: str | None = None,
 ) -> SignalMoments:
     r"""Running moments of the learning signal after a batch.
@@ -52,14 +54,14 @@ def update_signal_moments(
     Args:
         moments: the moments so far.
         signals: of any shape, rewards minus any learned baseline.
-        decay: γ in [0, 1).
+        decay: γ in [0, 1); it may come from a schedule.
         axis_name: the mapped axis over whose devices the batch is spread; None outside a map.
 
     Returns:
         The moments, without a gradient.
 
     Raises:
-        ValueError: `decay` is outside [0, 1), or there is no signal.
+        ValueError: a `decay` known at trace time is outside [0, 1), a moment is no scalar, or there is no signal.
         TypeError: `signals` is not floating point.
 
     Reference:
@@ -70,8 +72,11 @@ def update_signal_moments(
         >>> update_signal_moments(init_signal_moments(), jnp.array([1.0, 3.0]), decay=0.5)
         SignalMoments(mean=Array(1., dtype=float32), variance=Array(0.5, dtype=float32))
     """
-    if not 0 <= decay < 1:
+    gamma = as_real_scalar("decay", decay)
+    if not isinstance(decay, Tracer) and not 0 <= float(np.asarray(decay)) < 1:
         raise ValueError(f"decay must be in [0, 1), got {decay}")
+    for name, moment in moments._asdict().items():
+        as_real_scalar(f"moments.{name}", moment)
     signals = lax.stop_gradient(as_float("signals", signals))
     if signals.size < 1:
         raise ValueError(f"signals must not be empty, got shape {signals.shape}")
@@ -81,7 +86,7 @@ def update_signal_moments(
     variance = jnp.mean(jnp.square(signals - mean))
     if axis_name is not None:
         variance = lax.pmean(variance, axis_name)
-    return SignalMoments(decay * moments.mean + (1 - decay) * mean, decay * moments.variance + (1 - decay) * variance)
+    return SignalMoments(gamma * moments.mean + (1 - gamma) * mean, gamma * moments.variance + (1 - gamma) * variance)
 
 
 def signal_scale(moments: SignalMoments) -> Float[Array, ""]:

@@ -1,5 +1,8 @@
 """Shape, type and value checks shared by the losses and the estimators; all of them run at trace time."""
 
+import operator
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -7,15 +10,39 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 
+def as_array(name: str, value: Any) -> Array:
+    """The argument as an array; what is none, such as None or text, is refused by its name."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be an array or a number, got {value!r:.60}") from None
+
+
 def as_float(name: str, value: ArrayLike) -> Array:
     """The argument as a float array of at least 32 bits; integers are refused: a prediction is never one."""
-    array = jnp.asarray(value)
+    array = as_array(name, value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
             f"{name} must be floating point, got {array.dtype} of shape {array.shape}; "
             f"convert with {name}.astype(jnp.float32) if these really are {name}"
         )
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def as_real(name: str, value: Any) -> Array:
+    """The argument as an array of any real type: a scale or a weight may be an integer."""
+    array = as_array(name, value)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{name} must be real, got {array.dtype} of shape {array.shape}")
+    return array
+
+
+def as_real_scalar(name: str, value: Any) -> Array:
+    """`as_real` of one number: an array would broadcast, against the examples or against anything."""
+    number = as_real(name, value)
+    if number.ndim:
+        raise ValueError(f"{name} must be one number, got an array of shape {number.shape}")
+    return number
 
 
 def as_predictions(name: str, value: ArrayLike) -> Array:
@@ -28,10 +55,8 @@ def as_predictions(name: str, value: ArrayLike) -> Array:
 
 def as_targets(predictions_name: str, predictions: Array, name: str, value: ArrayLike) -> tuple[Array, Array]:
     """Predictions and targets in their common float type; targets may be integers or booleans."""
-    targets = jnp.asarray(value)
+    targets = as_real(name, value)
     require_same_shape(predictions_name, predictions, name, targets)
-    if jnp.issubdtype(targets.dtype, jnp.complexfloating):
-        raise TypeError(f"{name} must be real, got {targets.dtype}")
     dtype = predictions.dtype
     if jnp.issubdtype(targets.dtype, jnp.floating):
         dtype = jnp.promote_types(dtype, targets.dtype)
@@ -59,25 +84,50 @@ def require_broadcastable(name: str, value: Array, target_name: str, shape: tupl
         raise ValueError(f"{name} must broadcast to {target_name}, got shapes {value.shape} and {shape}")
 
 
-def _concrete_value(value: ArrayLike) -> np.ndarray | None:
+def require_count(name: str, value: Any, *, least: int = 1) -> int:
+    """A whole number of at least `least`, known while tracing: a count, a size or a seed."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer known while tracing, got {value!r:.60}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def require_axis(name: str, array: Array, axis: Any) -> int:
+    """One axis of the array, counted from its start."""
+    try:
+        index = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, got {axis!r}") from None
+    if not -array.ndim <= index < array.ndim:
+        raise ValueError(f"axis {index} is not an axis of {name}, whose shape is {array.shape}")
+    return index % array.ndim
+
+
+def _concrete_value(name: str, value: ArrayLike) -> np.ndarray | None:
     """The numbers, where they are known while tracing; None for a tracer or an array on other hosts."""
     if isinstance(value, Tracer):
         return None
     if isinstance(value, Array) and not value.is_fully_addressable:
         return None
-    return np.asarray(value)
+    numbers = np.asarray(value)
+    if numbers.dtype.kind in "cOSU":
+        raise TypeError(f"{name} must be real, got {numbers.dtype} of shape {numbers.shape}")
+    return numbers
 
 
 def require_positive(name: str, value: ArrayLike) -> None:
     """Every number above zero, where the numbers are known; NaN is not."""
-    numbers = _concrete_value(value)
+    numbers = _concrete_value(name, value)
     if numbers is not None and not np.all(numbers > 0):
         raise ValueError(f"{name} must be positive, got {numbers.min()}")
 
 
 def require_non_negative(name: str, value: ArrayLike) -> None:
     """No number below zero, where the numbers are known; NaN is refused too."""
-    numbers = _concrete_value(value)
+    numbers = _concrete_value(name, value)
     if numbers is not None and not np.all(numbers >= 0):
         raise ValueError(f"{name} must not be negative, got {numbers.min()}")
 
@@ -86,7 +136,7 @@ def as_observed(mask: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
     """The mask as booleans; each axis equals the targets' or is 1, so that none is matched by accident."""
     if mask is None:
         return None
-    observed = jnp.asarray(mask).astype(bool)
+    observed = as_real("mask", mask).astype(bool)
     fits = observed.ndim == len(shape) and all(m in (1, n) for m, n in zip(observed.shape, shape))
     if not fits:
         raise ValueError(
