@@ -32,7 +32,9 @@ def vectors(condition: Condition | None, values: ArrayLike | None) -> Float[Arra
         if array.ndim != 1 or not jnp.issubdtype(array.dtype, jnp.integer):
             raise ValueError(f"classes must be integers [batch], got {array.dtype} of shape {array.shape}")
         if not isinstance(values, Tracer) and array.size:
-            low, high = int(np.min(values)), int(np.max(values))
+            # NumPy's own: a traced function's constant is no tracer, but its jnp.min would be.
+            known = np.asarray(values)
+            low, high = int(known.min()), int(known.max())
             if low < 0 or high >= condition.size:
                 raise ValueError(f"classes must lie in 0 … {condition.size - 1}, got {low} … {high}")
         return jax.nn.one_hot(array, condition.size)

@@ -194,6 +194,12 @@ def test_vectors_and_classes_are_checked_where_they_are_known():
         model.encode(params, statistics, x, condition=np.array([0, 3]))
     with pytest.raises(ValueError, match="classes must be integers"):
         model.encode(params, statistics, x, condition=np.array([0.0, 1.0]))
+    # A constant of a compiled function is known, and is checked and used as outside.
+    label, unseen = jnp.array([2, 0]), jnp.array([0, 3])
+    inside = jax.jit(lambda x: model.encode(params, statistics, x, condition=label))(x)
+    np.testing.assert_allclose(inside, model.encode(params, statistics, x, condition=label), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="classes must lie in 0 … 2, got 0 … 3"):
+        jax.jit(lambda x: model.encode(params, statistics, x, condition=unseen))(x)
     vector = conditional_vae(**CONDITIONAL, condition="vector")
     told = {"condition": jnp.zeros((2, 2))}
     params, statistics = jax.jit(vector.init)(KEY, batch_of(x, **told))
