@@ -6,6 +6,7 @@ from typing import Literal
 from jaxgen.model import Condition, Model
 from jaxgen.models.latents import gaussian_latent
 from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
+from jaxgen.models.parts import Parts
 from jaxgen.models.vae import weighted_kl
 from jaxgen.models.variational import variational
 from jaxgen.nets import MLP, Activation, Network, vector_decoder, vector_encoder
@@ -66,20 +67,18 @@ def conditional_vae(
     latent, spatial = gaussian_latent(latents), network != "mlp"
     told = (*shape[:-1], shape[-1] + given.size) if spatial else (math.prod(shape) + given.size,)
     prior_hidden = hidden if network == "mlp" else (256,)
-    return variational(
+    parts = Parts(
         "vae",
-        shape=shape,
         latent=latent,
         encoder=vector_encoder(network, hidden, told, outputs=latent.outputs, activation=activation),
         decoder=vector_decoder(network, hidden, shape, activation=activation),
         observed=make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale),
-        penalty=weighted_kl(beta, kl_warmup=kl_warmup),
-        kl_weight=beta,
-        importance_samples=importance_samples,
         condition=given,
         prior=MLP(prior_hidden, latent.outputs, activation) if prior == "conditional" else None,
         spatial=spatial,
     )
+    penalty = weighted_kl(beta, kl_warmup=kl_warmup)
+    return variational(parts, penalty=penalty, kl_weight=beta, importance_samples=importance_samples)
 
 
 def _condition(name: str, num_classes: int | None, size: int | None) -> Condition:

@@ -14,6 +14,7 @@ from jaxgen.estimators import gumbel_argmax, gumbel_softmax, leave_one_out_basel
 from jaxgen.model import Batch, Model, device_axis
 from jaxgen.models.latents import Draws, Latent
 from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
+from jaxgen.models.parts import Parts
 from jaxgen.models.vae import weighted_kl
 from jaxgen.models.variational import ACTIVE, variational
 from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
@@ -93,13 +94,15 @@ def discrete_vae(
         return value, terms | ({} if estimator.startswith("reinforce") else {"temperature": temperature_at(updates)})
 
     latent = categorical_latent(latents, classes, estimator=estimator, temperature_at=temperature_at, samples=samples)
-    base = variational(
+    parts = Parts(
         "vae",
-        shape=shape,
         latent=latent,
         encoder=vector_encoder(network, hidden, shape, outputs=latent.outputs, activation=activation),
         decoder=vector_decoder(network, hidden, shape, activation=activation),
         observed=make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale),
+    )
+    base = variational(
+        parts,
         penalty=penalty,
         kl_weight=beta,
         samples=samples,

@@ -13,6 +13,7 @@ from jaxgen.losses import maximum_mean_discrepancy
 from jaxgen.model import Batch, Model, device_axis, example_keys
 from jaxgen.models.latents import gaussian_latent
 from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
+from jaxgen.models.parts import Parts
 from jaxgen.models.variational import variational
 from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
 
@@ -74,13 +75,15 @@ def info_vae(
         mmd = maximum_mean_discrepancy(q, p, kernel="imq", unbiased=len(q) > 1)
         return kl_weight * kl.sum(axis=-1) + weight * mmd, {"mmd": mmd}
 
-    base = variational(
+    parts = Parts(
         "vae",
-        shape=shape,
         latent=latent,
         encoder=vector_encoder(network, hidden, shape, outputs=latent.outputs, activation=activation),
         decoder=vector_decoder(network, hidden, shape, activation=activation),
         observed=make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale),
+    )
+    base = variational(
+        parts,
         penalty=penalty,
         kl_weight=kl_weight,
         importance_samples=importance_samples,

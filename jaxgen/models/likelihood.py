@@ -45,6 +45,15 @@ class Likelihood(NamedTuple):
     domain: Domain
 
 
+def squared_error(
+    mean: Float[Array, "batch ..."], x: Float[Array, "batch ..."], mask: Array | None = None
+) -> Float[Array, " batch"]:
+    """‖mean − x‖² of each example, over what was observed."""
+    error = jnp.square(mean - x)
+    error = error if mask is None else jnp.where(mask, error, 0)
+    return error.reshape(len(x), -1).sum(axis=-1)
+
+
 def _unchanged(statistics: PyTree, *_: ArrayLike, mask: ArrayLike | None = None) -> tuple[PyTree, PyTree]:
     return statistics, statistics
 

@@ -14,6 +14,7 @@ from jaxgen.losses import prox_group_lasso
 from jaxgen.model import Batch, Model
 from jaxgen.models.latents import gaussian_latent
 from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
+from jaxgen.models.parts import Parts
 from jaxgen.models.vae import weighted_kl
 from jaxgen.models.variational import variational
 from jaxgen.nets import Activation, GroupedDecoder, vector_encoder
@@ -77,17 +78,14 @@ def oi_vae(
             f"got {group_width}, {step_ratio}, {sparsity} and {weight_decay}"
         )
     latent = gaussian_latent(latents)
-    base = variational(
+    parts = Parts(
         _PLAYER,
-        shape=shape,
         latent=latent,
         encoder=vector_encoder("mlp", hidden, shape, outputs=latent.outputs, activation=activation),
         decoder=GroupedDecoder(sizes, group_width, group_hidden, shape, activation),
         observed=make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale),
-        penalty=weighted_kl(beta),
-        kl_weight=beta,
-        importance_samples=importance_samples,
     )
+    base = variational(parts, penalty=weighted_kl(beta), kl_weight=beta, importance_samples=importance_samples)
     assert base.summarize is not None
     summarize_of = base.summarize
 

@@ -7,6 +7,7 @@ from jaxgen.losses import free_bits
 from jaxgen.model import Batch, Model, device_axis
 from jaxgen.models.latents import gaussian_latent
 from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
+from jaxgen.models.parts import Parts
 from jaxgen.models.variational import Bound, Penalty, variational
 from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
 
@@ -63,13 +64,15 @@ def vae(
     """
     _check_bound(bound, beta=beta, kl_warmup=kl_warmup, free_nats=free_nats)
     latent = gaussian_latent(latents)
-    return variational(
+    parts = Parts(
         "vae",
-        shape=shape,
         latent=latent,
         encoder=vector_encoder(network, hidden, shape, outputs=latent.outputs, activation=activation),
         decoder=vector_decoder(network, hidden, shape, activation=activation),
         observed=make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale, columns=columns),
+    )
+    return variational(
+        parts,
         penalty=weighted_kl(beta, kl_warmup=kl_warmup, free_nats=free_nats),
         kl_weight=beta,
         samples=samples,
