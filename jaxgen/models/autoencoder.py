@@ -1,6 +1,7 @@
 """Autoencoders without a prior on the latents: plain, and denoising (Vincent et al., 2010)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jaxtyping import Float, PyTree
 
 from jaxgen.model import Aux, Batch, Model, Params, example_keys
 from jaxgen.models.corruption import Corruption, make_corruption
-from jaxgen.models.likelihood import Likelihood, LikelihoodName, make_likelihood
+from jaxgen.models.likelihood import Likelihood, LikelihoodName, make_likelihood, squared_error
 from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
 
 
@@ -121,60 +122,73 @@ def deterministic(
     """
     if latents < 1:
         raise ValueError(f"latents must be at least 1, got {latents}")
-
-    def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
-        encoder_key, decoder_key = jax.random.split(key)
-        likelihood_params, statistics = observed.init()
-        params = {
-            "encoder": encoder.init(encoder_key, batch["x"]),
-            "decoder": decoder.init(decoder_key, jnp.zeros((1, latents))),
-            "likelihood": likelihood_params,
-        }
-        return {player: params}, {"likelihood": statistics}
-
-    def code_of(params: Params, x: Array, mask: Array | None) -> Float[Array, "batch latents"]:
-        return jnp.asarray(encoder.apply(params[player]["encoder"], x if mask is None else jnp.where(mask, x, 0)))
-
-    def outputs_of(params: Params, code: ArrayLike) -> Array:
-        return jnp.asarray(decoder.apply(params[player]["decoder"], code))
-
-    def forward(params: Params, batch: Batch, key: Array) -> Array:
-        x = batch["x"]
-        if corrupt is not None:
-            x = corrupt(example_keys(key, batch["position"]), x)
-        return outputs_of(params, code_of(params, x, batch.get("mask")))
-
-    def loss(params: Params, statistics: Any, batch: Batch, key: Array, train: bool) -> tuple[Array, Aux]:
-        outputs, mask, in_use = forward(params, batch, key), batch.get("mask"), statistics["likelihood"]
-        nll = observed.nll(params[player]["likelihood"], in_use, outputs, batch["x"], mask=mask)
-        return nll.mean(), Aux({"nll": nll.mean()}, statistics)
-
-    def evaluate(params: Params, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:
-        outputs, x, mask = forward(params, batch, key), batch["x"], batch.get("mask")
-        nll = observed.nll(params[player]["likelihood"], statistics["likelihood"], outputs, x, mask=mask)
-        error = jnp.square(observed.mean(outputs) - x)
-        error = error if mask is None else jnp.where(mask, error, 0)
-        return {"loss": nll, "nll": nll, "squared_error": error.reshape(len(x), -1).sum(axis=-1)}
-
-    def encode(params: Params, statistics: PyTree, x: ArrayLike) -> Float[Array, "batch latents"]:
-        return code_of(params, jnp.asarray(x), ~jnp.isnan(jnp.asarray(x)))
-
-    def decode(params: Params, statistics: PyTree, code: ArrayLike) -> Array:
-        return observed.mean(outputs_of(params, code))
-
-    def reconstruct(params: Params, statistics: PyTree, x: ArrayLike) -> Array:
-        return decode(params, statistics, encode(params, statistics, x))
-
+    parts = _Parts(player, latents, encoder, decoder, observed, corrupt)
     return Model(
-        init=init,
-        losses={player: loss},
+        init=parts.init,
+        losses={player: parts.loss},
         turns={player: 1},
-        evaluate=evaluate,
-        encode=encode,
-        decode=decode,
-        reconstruct=reconstruct,
+        evaluate=parts.evaluate,
+        encode=parts.encode,
+        decode=parts.decode,
+        reconstruct=parts.reconstruct,
         corrupt=None if corrupt is None else lambda key, x: corrupt(jax.random.split(key, len(x)), jnp.asarray(x)),
         domain=observed.domain,
         latents=latents,
         missing=True,
     )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The arguments of ``deterministic``, and what they compute together."""
+
+    player: str
+    latents: int
+    encoder: nn.Module
+    decoder: nn.Module
+    observed: Likelihood
+    corrupt: Callable[[Array, Array], Array] | None
+
+    def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
+        encoder_key, decoder_key = jax.random.split(key)
+        likelihood_params, statistics = self.observed.init()
+        params = {
+            "encoder": self.encoder.init(encoder_key, batch["x"]),
+            "decoder": self.decoder.init(decoder_key, jnp.zeros((1, self.latents))),
+            "likelihood": likelihood_params,
+        }
+        return {self.player: params}, {"likelihood": statistics}
+
+    def code_of(self, params: Params, x: Array, mask: Array | None) -> Float[Array, "batch latents"]:
+        seen = x if mask is None else jnp.where(mask, x, 0)
+        return jnp.asarray(self.encoder.apply(params[self.player]["encoder"], seen))
+
+    def outputs_of(self, params: Params, code: ArrayLike) -> Array:
+        return jnp.asarray(self.decoder.apply(params[self.player]["decoder"], code))
+
+    def forward(self, params: Params, statistics: Any, batch: Batch, key: Array) -> tuple[Array, Array]:
+        """Outputs for the corrupted examples, and −log p(x | outputs) of the clean ones, [batch]."""
+        x, mask = batch["x"], batch.get("mask")
+        given = x if self.corrupt is None else self.corrupt(example_keys(key, batch["position"]), x)
+        outputs = self.outputs_of(params, self.code_of(params, given, mask))
+        likelihood = params[self.player]["likelihood"]
+        return outputs, self.observed.nll(likelihood, statistics["likelihood"], outputs, x, mask=mask)
+
+    def loss(self, params: Params, statistics: Any, batch: Batch, key: Array, train: bool) -> tuple[Array, Aux]:
+        _, nll = self.forward(params, statistics, batch, key)
+        return nll.mean(), Aux({"nll": nll.mean()}, statistics)
+
+    def evaluate(self, params: Params, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:
+        outputs, nll = self.forward(params, statistics, batch, key)
+        error = squared_error(self.observed.mean(outputs), batch["x"], batch.get("mask"))
+        return {"loss": nll, "nll": nll, "squared_error": error}
+
+    def encode(self, params: Params, statistics: PyTree, x: ArrayLike) -> Float[Array, "batch latents"]:
+        x = jnp.asarray(x)
+        return self.code_of(params, x, ~jnp.isnan(x))
+
+    def decode(self, params: Params, statistics: PyTree, code: ArrayLike) -> Array:
+        return self.observed.mean(self.outputs_of(params, code))
+
+    def reconstruct(self, params: Params, statistics: PyTree, x: ArrayLike) -> Array:
+        return self.decode(params, statistics, self.encode(params, statistics, x))

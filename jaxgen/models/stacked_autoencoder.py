@@ -1,7 +1,9 @@
 """The stacked autoencoder: layers learned one after the other, then together (Bengio et al., 2007; Vincent et al.,
 2010)."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +17,7 @@ from jaxgen.losses import gaussian_nll
 from jaxgen.model import Aux, Batch, Model, Params, example_keys
 from jaxgen.models.autoencoder import deterministic
 from jaxgen.models.corruption import Corruption, make_corruption
-from jaxgen.models.likelihood import LikelihoodName, make_likelihood
+from jaxgen.models.likelihood import Likelihood, LikelihoodName, make_likelihood
 from jaxgen.nets import ACTIVATIONS, MLP, Activation
 
 _PLAYER = "autoencoder"
@@ -57,76 +59,99 @@ def stacked_autoencoder(
         raise ValueError(f"pretrain must not be negative and hidden widths at least 1, got {pretrain} and {hidden}")
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    widths, num_layers, act = (*hidden, latents), len(hidden) + 1, ACTIVATIONS[activation]
-    observed, corrupt = make_likelihood(likelihood, shape), make_corruption(corruption, level)
-    encoder, decoder = MLP(hidden, (latents,), activation), MLP(tuple(reversed(hidden)), shape, activation)
-    whole = deterministic(_PLAYER, latents=latents, encoder=encoder, decoder=decoder, observed=observed)
+    observed = make_likelihood(likelihood, shape)
+    whole = deterministic(
+        _PLAYER,
+        latents=latents,
+        encoder=MLP(hidden, (latents,), activation),
+        decoder=MLP(tuple(reversed(hidden)), shape, activation),
+        observed=observed,
+    )
+    stack = _Stack(
+        whole, (*hidden, latents), ACTIVATIONS[activation], observed, pretrain, make_corruption(corruption, level)
+    )
+    return whole._replace(init=stack.init, losses={_PLAYER: stack.loss}, optimizers=stack.optimizers)
 
-    def phase_at(updates: Array) -> Array:
-        """The layer that is learned; ``num_layers`` while all are."""
-        return jnp.minimum(updates // pretrain, num_layers) if pretrain else jnp.full_like(updates, num_layers)
 
-    def dense(params: Params, part: str, index: int, width: int, h: Array) -> Array:
-        return jnp.asarray(nn.Dense(width).apply({"params": params[_PLAYER][part]["params"][f"Dense_{index}"]}, h))
+@dataclass(frozen=True)
+class _Stack:
+    """An autoencoder whose layers are learned one after the other.
 
-    def up(params: Params, layer: int, h: Array) -> Float[Array, "batch width"]:
-        h = dense(params, "encoder", layer, widths[layer], h)
-        return h if layer == num_layers - 1 else act(h)
+    Attributes:
+      whole: the autoencoder of all layers.
+      widths: of the encoder's layers; the last is the code.
+      activation: between layers.
+      observed: −log p(x | outputs).
+      pretrain: updates of each layer alone.
+      corrupt: ``(keys, h) -> h``, noise on the input of the layer that is learned.
+    """
 
-    def layer_loss(layer: int):
-        def loss(params: Params, statistics: Any, batch: Batch, key: Array) -> Array:
-            x = batch["x"].astype(jnp.promote_types(batch["x"].dtype, jnp.float32))
-            h = (x if "mask" not in batch else jnp.where(batch["mask"], x, 0)).reshape(len(x), -1)
-            for below in range(layer):
-                h = up(params, below, h)
-            h = jax.lax.stop_gradient(h)
-            code = up(params, layer, corrupt(example_keys(key, batch["position"]), h))
-            back = dense(params, "decoder", num_layers - 1 - layer, h.shape[-1], code)
-            if layer:
-                return gaussian_nll(act(back), h).mean()
-            nll = observed.nll(
-                params[_PLAYER]["likelihood"],
-                statistics["likelihood"],
-                back.reshape(x.shape),
-                x,
-                mask=batch.get("mask"),
-            )
-            return nll.mean()
+    whole: Model
+    widths: tuple[int, ...]
+    activation: Callable[[Array], Array]
+    observed: Likelihood
+    pretrain: int
+    corrupt: Callable[[Array, Array], Array]
 
-        return loss
+    @property
+    def num_layers(self) -> int:
+        return len(self.widths)
 
-    def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
-        params, statistics = whole.init(key, batch)
+    def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
+        params, statistics = self.whole.init(key, batch)
         return params, {**statistics, "updates": jnp.zeros((), jnp.int32)}
 
-    def loss(params: Params, statistics: Any, batch: Batch, key: Array, train: bool) -> tuple[Array, Aux]:
-        def fine_tuning(params: Params, statistics: Any, batch: Batch, key: Array) -> Array:
-            return whole.losses[_PLAYER](params, statistics, batch, key, train)[0]
+    def phase_at(self, updates: Array) -> Array:
+        """The layer that is learned; ``num_layers`` while all are."""
+        if not self.pretrain:
+            return jnp.full_like(updates, self.num_layers)
+        return jnp.minimum(updates // self.pretrain, self.num_layers)
 
-        phase = phase_at(statistics["updates"]) if train else jnp.asarray(num_layers)
-        branches = [*map(layer_loss, range(num_layers)), fine_tuning]
+    def dense(self, params: Params, part: str, index: int, width: int, h: Array) -> Array:
+        return jnp.asarray(nn.Dense(width).apply({"params": params[_PLAYER][part]["params"][f"Dense_{index}"]}, h))
+
+    def up(self, params: Params, layer: int, h: Array) -> Float[Array, "batch width"]:
+        h = self.dense(params, "encoder", layer, self.widths[layer], h)
+        return h if layer == self.num_layers - 1 else self.activation(h)
+
+    def layer_loss(self, layer: int, params: Params, statistics: Any, batch: Batch, key: Array) -> Array:
+        """½‖ĥ − h‖² of one layer's input h, or −log p(x | code) of the lowest one."""
+        x, mask = batch["x"].astype(jnp.promote_types(batch["x"].dtype, jnp.float32)), batch.get("mask")
+        h = (x if mask is None else jnp.where(mask, x, 0)).reshape(len(x), -1)
+        for below in range(layer):
+            h = self.up(params, below, h)
+        h = jax.lax.stop_gradient(h)
+        code = self.up(params, layer, self.corrupt(example_keys(key, batch["position"]), h))
+        back = self.dense(params, "decoder", self.num_layers - 1 - layer, h.shape[-1], code)
+        if layer:
+            return gaussian_nll(self.activation(back), h).mean()
+        likelihood, in_use = params[_PLAYER]["likelihood"], statistics["likelihood"]
+        return self.observed.nll(likelihood, in_use, back.reshape(x.shape), x, mask=mask).mean()
+
+    def loss(self, params: Params, statistics: Any, batch: Batch, key: Array, train: bool) -> tuple[Array, Aux]:
+        def fine_tuning(params: Params, statistics: Any, batch: Batch, key: Array) -> Array:
+            return self.whole.losses[_PLAYER](params, statistics, batch, key, train)[0]
+
+        phase = self.phase_at(statistics["updates"]) if train else jnp.asarray(self.num_layers)
+        branches = [*(partial(self.layer_loss, layer) for layer in range(self.num_layers)), fine_tuning]
         value = jax.lax.switch(phase, branches, params, statistics, batch, key)
         return value, Aux({"layer": phase + 1.0}, {**statistics, "updates": statistics["updates"] + train})
 
-    def labels(params: PyTree) -> PyTree:
-        def label(path: tuple[Any, ...], _: Array) -> str:
-            part, name = path[0].key, path[2].key
-            index = int(name.rsplit("_", 1)[1])
-            return f"layer_{index if part == 'encoder' else num_layers - 1 - index}"
+    def layer_of(self, path: tuple[Any, ...], _: Array) -> str:
+        part, name = path[0].key, path[2].key
+        index = int(name.rsplit("_", 1)[1])
+        return f"layer_{index if part == 'encoder' else self.num_layers - 1 - index}"
 
-        return jax.tree_util.tree_map_with_path(label, params)
-
-    def optimizers(learning_rate: Any) -> dict[str, optax.GradientTransformation]:
+    def optimizers(self, learning_rate: Any) -> dict[str, optax.GradientTransformation]:
         """Adam for each layer, at rest while another is learned: its moments would go on moving it."""
 
         def of(layer: int) -> optax.GradientTransformation:
             def active(step: Any, **_: Any) -> Array:
-                phase = phase_at(step)
-                return (phase == layer) | (phase == num_layers)
+                phase = self.phase_at(step)
+                return (phase == layer) | (phase == self.num_layers)
 
             return optax.transforms.conditionally_mask(optax.scale_by_adam(), active)
 
-        layers: dict[Hashable, Any] = {f"layer_{layer}": of(layer) for layer in range(num_layers)}
+        layers: dict[Hashable, Any] = {f"layer_{layer}": of(layer) for layer in range(self.num_layers)}
+        labels = partial(jax.tree_util.tree_map_with_path, self.layer_of)
         return {_PLAYER: optax.chain(optax.partition(layers, labels), optax.scale_by_learning_rate(learning_rate))}
-
-    return whole._replace(init=init, losses={_PLAYER: loss}, optimizers=optimizers)
