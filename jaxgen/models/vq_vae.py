@@ -1,5 +1,7 @@
 """The vector-quantized variational autoencoder (van den Oord, Vinyals and Kavukcuoglu, 2017)."""
 
+import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
@@ -13,7 +15,7 @@ from jaxtyping import Int, PyTree
 from jaxgen.estimators import straight_through
 from jaxgen.losses import commitment_loss, kl_one_hot_uniform
 from jaxgen.model import Aux, Batch, Model, Params, device_axis
-from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
+from jaxgen.models.likelihood import Likelihood, LikelihoodName, ScaleName, make_likelihood, squared_error
 from jaxgen.nets import Activation, grid_decoder, grid_encoder
 from jaxgen.quantization import (
     codebook_from_ema,
@@ -25,6 +27,8 @@ from jaxgen.quantization import (
     revive_dead_codes,
     usage,
 )
+
+_PLAYER = "vq_vae"
 
 
 def vq_vae(
@@ -80,73 +84,104 @@ def vq_vae(
     decoder = nn.Sequential([nn.Conv(hidden[-1], (3, 3)), grid_decoder(network, hidden, shape, activation=activation)])
     observed = make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale)
     grid = tuple(-(-size // 2 ** len(hidden)) for size in shape[:2])
+    parts = _Parts(encoder, decoder, observed, grid, num_codes, code_dim, commitment, decay, revival)
+    return Model(
+        init=parts.init,
+        losses={_PLAYER: parts.loss},
+        turns={_PLAYER: 1},
+        evaluate=parts.evaluate,
+        summarize=parts.summarize,
+        encode=parts.encode,
+        decode=parts.decode,
+        sample=parts.sample,
+        reconstruct=parts.reconstruct,
+        domain=observed.domain,
+    )
 
-    def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
+
+@dataclass(frozen=True)
+class _Parts:
+    """Networks, a likelihood, a grid of codes, and what they compute together; the numbers are the factory's."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+    observed: Likelihood
+    grid: tuple[int, ...]
+    num_codes: int
+    code_dim: int
+    commitment: float
+    decay: float
+    revival: float
+
+    def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
         encoder_key, decoder_key, codebook_key = jax.random.split(key, 3)
-        likelihood_params, likelihood_statistics = observed.init()
+        likelihood_params, likelihood_statistics = self.observed.init()
         params = {
-            "encoder": encoder.init(encoder_key, batch["x"]),
-            "decoder": decoder.init(decoder_key, jnp.zeros((1, *grid, code_dim))),
+            "encoder": self.encoder.init(encoder_key, batch["x"]),
+            "decoder": self.decoder.init(decoder_key, jnp.zeros((1, *self.grid, self.code_dim))),
             "likelihood": likelihood_params,
         }
-        codebook = init_ema_codebook(jax.random.normal(codebook_key, (num_codes, code_dim)))
-        if revival:
+        codebook = init_ema_codebook(jax.random.normal(codebook_key, (self.num_codes, self.code_dim)))
+        if self.revival:
             # Counted as dead, every code starts on an encoding of the first batch.
-            codebook = jax.tree.map(lambda a: revival / 2 * a, codebook)
-        return {"vq_vae": params}, {"codebook": codebook, "likelihood": likelihood_statistics}
+            codebook = jax.tree.map(lambda a: self.revival / 2 * a, codebook)
+        return {_PLAYER: params}, {"codebook": codebook, "likelihood": likelihood_statistics}
 
-    def outputs_of(params: Params, codes: Array) -> Array:
-        return jnp.asarray(decoder.apply(params["vq_vae"]["decoder"], codes))
+    def encodings_of(self, params: Params, x: ArrayLike) -> Array:
+        return jnp.asarray(self.encoder.apply(params[_PLAYER]["encoder"], x))
 
-    def quantize(params: Params, codebook: Array, x: ArrayLike) -> tuple[Array, Int[Array, "batch h w"], Array]:
-        encodings = jnp.asarray(encoder.apply(params["vq_vae"]["encoder"], x))
+    def outputs_of(self, params: Params, codes: Array) -> Array:
+        return jnp.asarray(self.decoder.apply(params[_PLAYER]["decoder"], codes))
+
+    def quantize(self, params: Params, codebook: Array, x: ArrayLike) -> tuple[Array, Int[Array, "batch h w"], Array]:
+        encodings = self.encodings_of(params, x)
         index = nearest_code(encodings, codebook)
         return encodings, index, lookup(codebook, index)
 
-    def loss(params: Params, statistics: Any, batch: Batch, key: Array, train: bool) -> tuple[Array, Aux]:
+    def loss(self, params: Params, statistics: Any, batch: Batch, key: Array, train: bool) -> tuple[Array, Aux]:
         x, state, axis = batch["x"], statistics["codebook"], device_axis()
-        if train and revival:
-            encodings = jnp.asarray(encoder.apply(params["vq_vae"]["encoder"], x))
-            state = revive_dead_codes(key, state, encodings, threshold=revival, axis_name=axis)
-        encodings, index, codes = quantize(params, codebook_from_ema(state), x)
-        outputs = outputs_of(params, straight_through(encodings, codes))
+        if train and self.revival:
+            encodings = self.encodings_of(params, x)
+            state = revive_dead_codes(key, state, encodings, threshold=self.revival, axis_name=axis)
+        encodings, index, codes = self.quantize(params, codebook_from_ema(state), x)
+        outputs = self.outputs_of(params, straight_through(encodings, codes))
         in_use = running = statistics["likelihood"]
         if train:
-            in_use, running = observed.observe(running, outputs, x)
+            in_use, running = self.observed.observe(running, outputs, x)
             # The batch was quantized with the old codebook; only now does it move.
-            state = ema_codebook_update(state, encodings, index, decay=decay, axis_name=axis)
-        nll = observed.nll(params["vq_vae"]["likelihood"], in_use, outputs, x)
+            state = ema_codebook_update(state, encodings, index, decay=self.decay, axis_name=axis)
+        nll = self.observed.nll(params[_PLAYER]["likelihood"], in_use, outputs, x)
         committed = commitment_loss(encodings, codes)
-        counts = jnp.bincount(index.ravel(), length=num_codes)
-        counts = jax.lax.psum(counts, axis) if axis else counts
         terms = {
             "nll": nll.mean(),
             "commitment": committed.mean(),
-            "perplexity": perplexity(counts),
-            "usage": usage(counts),
-            **observed.terms(params["vq_vae"]["likelihood"], in_use),
+            **self.use_of_codes(index, axis),
+            **self.observed.terms(params[_PLAYER]["likelihood"], in_use),
         }
-        return (nll + commitment * committed).mean(), Aux(terms, {"codebook": state, "likelihood": running})
+        return (nll + self.commitment * committed).mean(), Aux(terms, {"codebook": state, "likelihood": running})
 
-    def evaluate(params: Params, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:
+    def use_of_codes(self, index: Int[Array, "batch h w"], axis: str | None) -> dict[str, Array]:
+        counts = jnp.bincount(index.ravel(), length=self.num_codes)
+        counts = jax.lax.psum(counts, axis) if axis else counts
+        return {"perplexity": perplexity(counts), "usage": usage(counts)}
+
+    def evaluate(self, params: Params, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:
         x = batch["x"]
-        encodings, index, codes = quantize(params, codebook_from_ema(statistics["codebook"]), x)
-        outputs = outputs_of(params, codes)
-        nll = observed.nll(params["vq_vae"]["likelihood"], statistics["likelihood"], outputs, x)
+        encodings, index, codes = self.quantize(params, codebook_from_ema(statistics["codebook"]), x)
+        outputs = self.outputs_of(params, codes)
+        nll = self.observed.nll(params[_PLAYER]["likelihood"], statistics["likelihood"], outputs, x)
         committed = commitment_loss(encodings, codes)
-        frequency = jax.vmap(lambda i: jnp.bincount(i.ravel(), length=num_codes) / i.size)(index)
-        error = jnp.square(observed.mean(outputs) - x).reshape(len(x), -1).sum(axis=-1)
         return {
-            "loss": nll + commitment * committed,
+            "loss": nll + self.commitment * committed,
             "nll": nll,
             "commitment": committed,
-            "squared_error": error,
-            "code_frequency": frequency,
+            "squared_error": squared_error(self.observed.mean(outputs), x),
+            "code_frequency": jax.vmap(lambda i: jnp.bincount(i.ravel(), length=self.num_codes) / i.size)(index),
         }
 
-    def summarize(means: dict[str, Any]) -> dict[str, Any]:
+    def summarize(self, means: dict[str, Any]) -> dict[str, Any]:
         frequency = means["code_frequency"]
-        rate = grid[0] * grid[1] * kl_one_hot_uniform(num_codes)
+        rate = math.prod(self.grid) * kl_one_hot_uniform(self.num_codes)
         return {
             **{name: value for name, value in means.items() if name != "code_frequency"},
             "perplexity": perplexity(frequency),
@@ -157,28 +192,16 @@ def vq_vae(
             "elbo": -(means["nll"] + rate),
         }
 
-    def encode(params: Params, statistics: Any, x: ArrayLike) -> Int[Array, "batch h w"]:
-        return quantize(params, codebook_from_ema(statistics["codebook"]), x)[1]
+    def encode(self, params: Params, statistics: Any, x: ArrayLike) -> Int[Array, "batch h w"]:
+        return self.quantize(params, codebook_from_ema(statistics["codebook"]), x)[1]
 
-    def decode(params: Params, statistics: Any, index: Int[ArrayLike, "batch h w"]) -> Array:
-        return observed.mean(outputs_of(params, lookup(codebook_from_ema(statistics["codebook"]), index)))
+    def decode(self, params: Params, statistics: Any, index: Int[ArrayLike, "batch h w"]) -> Array:
+        codes = lookup(codebook_from_ema(statistics["codebook"]), index)
+        return self.observed.mean(self.outputs_of(params, codes))
 
-    def sample(params: Params, statistics: PyTree, key: Array, n: int) -> Array:
+    def sample(self, params: Params, statistics: PyTree, key: Array, n: int) -> Array:
         """Codes drawn uniformly: a demonstration of why a prior over codes is needed."""
-        return decode(params, statistics, jax.random.randint(key, (n, *grid), 0, num_codes))
+        return self.decode(params, statistics, jax.random.randint(key, (n, *self.grid), 0, self.num_codes))
 
-    def reconstruct(params: Params, statistics: PyTree, x: ArrayLike) -> Array:
-        return decode(params, statistics, encode(params, statistics, x))
-
-    return Model(
-        init=init,
-        losses={"vq_vae": loss},
-        turns={"vq_vae": 1},
-        evaluate=evaluate,
-        summarize=summarize,
-        encode=encode,
-        decode=decode,
-        sample=sample,
-        reconstruct=reconstruct,
-        domain=observed.domain,
-    )
+    def reconstruct(self, params: Params, statistics: PyTree, x: ArrayLike) -> Array:
+        return self.decode(params, statistics, self.encode(params, statistics, x))
