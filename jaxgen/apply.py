@@ -20,14 +20,14 @@ _BATCH = 500
 
 
 def encode(
-    path: Path,
+    path: str | Path,
     /,
     *,
     data: str | None = None,
     data_dir: str | None = None,
     replica: int = 0,
     checkpoint: Which = "best",
-    out: Path | None = None,
+    out: str | Path | None = None,
 ) -> Path:
     """Codes of a data set, as a file that is a data set itself: jaxgen encode RUN --data ...
 
@@ -59,7 +59,13 @@ def encode(
 
 
 def decode(
-    path: Path, codes: Path, /, *, replica: int = 0, checkpoint: Which = "best", out: Path | None = None
+    path: str | Path,
+    codes: str | Path,
+    /,
+    *,
+    replica: int = 0,
+    checkpoint: Which = "best",
+    out: str | Path | None = None,
 ) -> Path:
     """Examples from codes that the same run encoded: jaxgen decode RUN CODES.
 
@@ -104,12 +110,12 @@ def decode(
 
 
 def impute(
-    path: Path,
+    path: str | Path,
     /,
     *,
     data: str | None = None,
     data_dir: str | None = None,
-    mask: Path | None = None,
+    mask: str | Path | None = None,
     num: int = 5,
     method: Literal["importance", "gibbs"] = "importance",
     draws: int = 100,
@@ -117,11 +123,11 @@ def impute(
     seed: int = 0,
     replica: int = 0,
     checkpoint: Which = "best",
-    out: Path | None = None,
+    out: str | Path | None = None,
 ) -> Path:
     """Several completions of what is missing in the test examples: jaxgen impute RUN --mask M.
 
-    The file (.npz) holds x [num, examples, ...] in network units, and the mask.
+    The file (.npz) holds x [num, examples, ...] in network units, the mask, and the names of a .csv's columns.
 
     Args:
       path: The run's folder.
@@ -148,7 +154,8 @@ def impute(
     if num < 1 or draws < 1:
         raise UserError(f"--num and --draws must be at least 1, got {num} and {draws}")
     check_seeds(seed)
-    split = dict(dataset_for(run, data, data_dir).test)
+    dataset = dataset_for(run, data, data_dir)
+    split = dict(dataset.test)
     observed = np.asarray(split.get("mask", np.ones(split["x"].shape, bool)))
     if mask is not None:
         observed = observed & _read_mask(mask, split["x"].shape)
@@ -163,7 +170,8 @@ def impute(
         return jnp.moveaxis(values, 0, 1)
 
     completions = np.moveaxis(_mapped(run, split, filled, keys=keys), 1, 0)
-    return _save(out or Path(path) / "imputed.npz", {"x": completions, "mask": observed})
+    names = {} if dataset.names is None else {"names": np.array(dataset.names)}
+    return _save(out or Path(path) / "imputed.npz", {"x": completions, "mask": observed, **names})
 
 
 def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
@@ -195,7 +203,7 @@ def fingerprint(run: Run) -> str:
     return digest.hexdigest()
 
 
-def _read_mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _read_mask(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         mask = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -238,7 +246,7 @@ def _batches(split: Mapping[str, np.ndarray]) -> Iterator[tuple[dict[str, np.nda
         yield {name: np.asarray(a[index]) for name, a in split.items()}, min(_BATCH, total - start)
 
 
-def _save(path: Path, arrays: Mapping[str, Any]) -> Path:
+def _save(path: str | Path, arrays: Mapping[str, Any]) -> Path:
     target = Path(path).with_suffix(".npz")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

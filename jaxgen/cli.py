@@ -8,18 +8,17 @@ import inspect
 import io
 import json
 import os
-import re
+import shlex
 import signal
 import socket
 import sys
-import textwrap
 import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
-from jaxgen import interrupt
+from jaxgen import flags, interrupt
 from jaxgen.errors import UserError, nearest, storage_error
 
 Which = Literal["best", "last"]
@@ -29,8 +28,6 @@ FIRST = (
     "jaxgen train vae --data digits --latents 2 --likelihood gaussian --scale shared "
     "--epochs 200 --learning-rate 0.002 --schedule cosine --workdir runs/first"
 )
-#: Short names of flags.
-_ALIASES = {"learning_rate": ("--lr",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +86,8 @@ def _interrupted(error: Exception) -> int | None:
 
     if not isinstance(error, Interrupted):
         return None
-    print(f"\njaxgen: {error}; everything is saved, the same command goes on from there", file=sys.stderr)
+    page = "".join(f"; '{note}' draws the page so far" for note in getattr(error, "__notes__", ()))
+    print(f"\njaxgen: {error}; everything is saved, the same command goes on from there{page}", file=sys.stderr)
     return 128 + error.signum
 
 
@@ -143,47 +141,6 @@ def list_(arguments: Sequence[str]) -> None:
     print("--data also takes any TensorFlow Datasets name, and .npz, .npy or .csv files.")
 
 
-def _parse(struct: type, arguments: Sequence[str], *, prog: str, description: str) -> Any:
-    import tyro
-
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
-    return tyro.cli(struct, args=list(arguments), prog=prog, description=description, config=config)
-
-
-def _argument_help(function: Callable[..., Any], section: str = "Args") -> dict[str, str]:
-    """The text of each argument (or attribute) from a docstring, whatever its indentation."""
-    _, _, after = f"\n{inspect.getdoc(function) or ''}".partition(f"\n{section}:\n")
-    block = re.split(r"\n(?=\S)", after)[0]
-    texts, name = {}, ""
-    for line in textwrap.dedent(block).splitlines():
-        if line and not line.startswith(" "):
-            name, _, text = line.partition(": ")
-            texts[name] = text.strip()
-        elif line.strip() and name:
-            texts[name] += " " + line.strip()
-    return texts
-
-
-def _explained(name: str, fields: dict[str, Any], texts: dict[str, str]) -> dict[str, str]:
-    missing = [field for field in fields if not texts.get(field)]
-    if missing:
-        raise UserError(f"the docstring of {name} explains no {', '.join(missing)}; add 'name: text' under its Args")
-    return texts
-
-
-def _struct(name: str, fields: dict[str, tuple[Any, Any]], texts: dict[str, str]) -> type:
-    """A dataclass for tyro out of (type, default) of each field and its help text."""
-    import tyro
-
-    def flag(field: str, annotation: Any, default: Any) -> tuple[str, Any, Any]:
-        # Where nothing is given the text says what happens; "default: None" would not.
-        hint = "" if default is None else None
-        about = tyro.conf.arg(help=texts[field], aliases=_ALIASES.get(field), help_behavior_hint=hint)
-        return field, Annotated[annotation, about], dataclasses.field(default=default)
-
-    return dataclasses.make_dataclass(name, [flag(field, *given) for field, given in fields.items()])
-
-
 def train(arguments: Sequence[str]) -> None:
     """Train a model in a folder, or go on where the folder stands: jaxgen train MODEL [flags]."""
     if not arguments or arguments[0].startswith("-"):
@@ -202,21 +159,25 @@ def train(arguments: Sequence[str]) -> None:
         raise UserError(f"there is no model {name!r}; {nearest(name, model_summaries())}")
     parsed = _train_arguments(name, arguments[1:])
     from jaxgen import report, runs
-    from jaxgen.training import Options
+    from jaxgen.training import Interrupted, Options
     from jaxgen.training.devices import leads
 
     where: Where = Where(**vars(parsed.run))
     workdir = where.workdir or Path("runs") / f"{name}-{Path(where.data).stem}"
-    result = runs.train(
-        name,
-        vars(parsed.model),
-        data=where.data,
-        workdir=workdir,
-        options=Options(**vars(parsed.training)),
-        data_dir=where.data_dir,
-        data_scale=where.data_scale,
-        num_devices=where.devices,
-    )
+    try:
+        result = runs.train(
+            name,
+            vars(parsed.model),
+            data=where.data,
+            workdir=workdir,
+            options=Options(**vars(parsed.training)),
+            data_dir=where.data_dir,
+            data_scale=where.data_scale,
+            num_devices=where.devices,
+        )
+    except Interrupted as stopped:
+        stopped.add_note(f"jaxgen report {shlex.quote(str(workdir))}")
+        raise
     if not leads():
         return
     if result.start == int(result.state.step.max()):
@@ -249,38 +210,38 @@ def _train_arguments(name: str, arguments: Sequence[str]) -> Any:
     from jaxgen.training import Options
 
     factory = runs.factory(name)
-    parameters = inspect.signature(factory, eval_str=True).parameters.values()
-    own = {p.name: (p.annotation, p.default) for p in parameters if p.name not in runs.DATA_ARGUMENTS}
+    own = {field: given for field, given in flags.fields_of(factory).items() if field not in runs.DATA_ARGUMENTS}
     groups = {
-        "run": _table("Run", Where),
-        "model": _struct("Model", own, _explained(name, own, _argument_help(factory))),
-        "training": _table("Training", Options),
+        "run": _attributes("Run", Where),
+        "model": flags.table("Model", own, flags.argument_help(factory), of=name),
+        "training": _attributes("Training", Options),
     }
     whole = dataclasses.make_dataclass(
         "Train", [(key, group, dataclasses.field(default_factory=group)) for key, group in groups.items()]
     )
-    description = (inspect.getdoc(factory) or "").split("\n\nArgs:")[0]
-    return _parse(whole, arguments, prog=f"jaxgen train {name}", description=description)
+    return flags.parse(whole, arguments, prog=f"jaxgen train {name}", description=flags.description(factory))
 
 
-def _table(name: str, table: Any) -> type:
-    """A dataclass for tyro out of a NamedTuple whose docstring explains its attributes."""
+def _attributes(name: str, table: Any) -> type:
+    """The flags of a NamedTuple whose docstring explains its attributes."""
     hints = inspect.get_annotations(table, eval_str=True)
-    fields = {field: (hints[field], default) for field, default in table._field_defaults.items()}
-    return _struct(name, fields, _argument_help(table, "Attributes"))
+    fields = {field: flags.Field(hints[field], default) for field, default in table._field_defaults.items()}
+    return flags.table(name, fields, flags.argument_help(table, "Attributes"), of=name)
 
 
-def _run_arguments(command: Callable[..., Any], arguments: Sequence[str]) -> Any:
-    """Parses the flags of a command from the signature of the function that does it."""
-    import tyro
-
-    name = command.__name__.strip("_")
-    return tyro.cli(command, args=list(arguments), prog=f"jaxgen {name}", config=(tyro.conf.DisallowNone,))
+def _run(command: Callable[..., Any], arguments: Sequence[str]) -> Any:
+    """Calls the function that does a command: its signature is the flags, its docstring the help."""
+    name, fields = command.__name__.strip("_"), flags.fields_of(command)
+    struct = flags.table(name, fields, flags.argument_help(command), of=name)
+    about = flags.description(command)
+    given = vars(flags.parse(struct, arguments, prog=f"jaxgen {name}", description=about))
+    first = [given.pop(field) for field in fields if fields[field].positional]
+    return command(*first, **given)
 
 
 def evaluate(arguments: Sequence[str]) -> None:
     """Figures of a trained run on its test split: jaxgen evaluate RUN [flags]."""
-    _run_arguments(_evaluate, arguments)
+    _run(_evaluate, arguments)
 
 
 def _evaluate(
@@ -317,7 +278,7 @@ def _evaluate(
 
 def sample(arguments: Sequence[str]) -> None:
     """Samples of a trained run, as numbers and as a picture: jaxgen sample RUN --num 64."""
-    _run_arguments(_sample, arguments)
+    _run(_sample, arguments)
 
 
 def _sample(
@@ -349,7 +310,7 @@ def _sample(
 
 def report(arguments: Sequence[str]) -> None:
     """The page of a trained run, RUN/report.html: jaxgen report RUN."""
-    _run_arguments(_report, arguments)
+    _run(_report, arguments)
 
 
 def _report(run: Path, /, *, replica: int = 0, checkpoint: Which = "best") -> None:
@@ -382,17 +343,17 @@ def impute(arguments: Sequence[str]) -> None:
 
 
 def _apply(name: str, what: str, arguments: Sequence[str]) -> None:
-    """A function of ``jaxgen.apply`` as a command: its signature is the flags, its docstring the help."""
+    """A function of ``jaxgen.apply`` as a command."""
     from jaxgen import apply
 
     function = getattr(apply, name)
 
     @functools.wraps(function)
-    def announced(path: Path, /, *others: Any, **flags: Any) -> Path:
+    def announced(path: Path, /, *others: Any, **given: Any) -> Path:
         _wait(what, path)
-        return function(path, *others, **flags)
+        return function(path, *others, **given)
 
-    print(_run_arguments(announced, arguments))
+    print(_run(announced, arguments))
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {

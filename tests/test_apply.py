@@ -26,7 +26,7 @@ def run(folder):
 
 @pytest.fixture(scope="module")
 def codes(run):
-    return apply.encode(run.path)
+    return apply.encode(str(run.path))
 
 
 def test_codes_are_the_encoder_s_for_every_example_in_order(run, codes):
@@ -95,6 +95,21 @@ def test_missing_values_of_the_data_itself_are_filled_in(run, tmp_path):
         assert archive["x"].shape == (2, *x.shape)
         np.testing.assert_allclose(archive["x"][:, :, :4], np.broadcast_to(x[:, :4] / 16, (2, 297, 4, 8, 1)), rtol=1e-6)
         assert np.all(np.isfinite(archive["x"]))
+
+
+def test_the_columns_of_a_table_keep_their_names(folder, tmp_path):
+    rows = np.random.default_rng(0).normal(size=(60, 3)).round(3).tolist()
+    rows[-1][1] = ""
+    lines = ["height,weight,label,age", *(f"{a},{b},1,{c}" for a, b, c in rows)]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    options, arguments = STEPS._replace(steps=1), {"hidden": (), "likelihood": "gaussian", "importance_samples": 0}
+    runs.train(
+        "vae", arguments, data=str(tmp_path / "table.csv"), workdir=folder / "table", options=options, quiet=True
+    )
+    with np.load(apply.impute(str(folder / "table"), num=1, draws=1, out=str(tmp_path / "full.npz"))) as archive:
+        assert archive["names"].tolist() == ["height", "weight", "age"]
+        assert archive["x"].shape == (1, 6, 3)
+        assert np.argwhere(~archive["mask"]).tolist() == [[5, 1]]
 
 
 def write_mask(path, mask):
