@@ -26,10 +26,14 @@ from jaxgen.training.checkpoint import Restored
 from jaxgen.training.devices import choose, leads
 from jaxgen.training.options import num_steps
 from jaxgen.training.state import replica
+from jaxgen.unused import check_used
 from jaxgen.writers import JsonlWriter, TensorBoardWriter, Writer
 
 #: Arguments of a factory that the data decides, not the user.
 DATA_ARGUMENTS = ("shape", "num_classes", "condition_size", "columns")
+
+#: Channels of convolutions above which a CPU takes seconds a step.
+_WIDE = 128
 
 Which = Literal["best", "last"]
 
@@ -137,11 +141,13 @@ def train(
     dataset = load(data, data_dir=data_dir, seed=options.seed, scale=data_scale)
     arguments = complete(name, arguments, dataset)
     model = build(name, arguments)
+    check_used(arguments, {p.name: p.default for p in inspect.signature(factory(name)).parameters.values()})
     # Whatever can be refused is refused before the folder is claimed, so that the corrected command can have it.
     steps = num_steps(options, num_examples=len(dataset.train["x"]), updates=sum(model.turns.values()))
     devices = choose(num_devices, batch_size=options.batch_size)
     _check_dequantize(dataset, options)
     check_values(dataset, model.domain, binarized=options.binarize != "none", allow_missing=model.missing)
+    _warn_of_width(arguments, platform=devices.local[0].platform)
     kind = f"{devices.num_global} × {devices.local[0].device_kind}"
     config = describe(name, arguments, dataset, options, data_dir=data_dir, devices=kind)
     path = Path(workdir)
@@ -169,6 +175,16 @@ def _check_dequantize(dataset: Dataset, options: Options) -> None:
     if options.dequantize and not np.issubdtype(dataset.train["x"].dtype, np.integer):
         found = dataset.train["x"].dtype
         raise UserError(f"--dequantize needs integer levels, but {dataset.name} holds {found}; leave it out")
+
+
+def _warn_of_width(arguments: Mapping[str, Any], *, platform: str) -> None:
+    """Default widths suit an mlp, and channels a GPU: who waits for a CPU should know what is quicker."""
+    network, widest = arguments.get("network", "mlp"), max(arguments.get("hidden", ()), default=0)
+    if platform == "cpu" and network != "mlp" and widest > _WIDE:
+        warnings.warn(
+            f"--network {network} with {widest} channels takes seconds a step on a CPU; --hidden 32 64 is quick",
+            stacklevel=3,
+        )
 
 
 @contextlib.contextmanager
@@ -267,6 +283,8 @@ def _restore(path: Path, template: PyTree, which: Which) -> tuple[Restored, Whic
 
 def compilation_cache() -> None:
     """Turns on JAX's persistent compilation cache in the user's cache folder, unless one is set already."""
+    # JAX writes an entry in place: one that another process is writing, or a kill cut short, is compiled anew.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
     try:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from jaxgen import folder, models, report, runs
 from jaxgen.data import load
@@ -192,6 +193,36 @@ def test_a_cache_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
         assert jax.config.values["jax_compilation_cache_dir"] == "mine"
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_wide_convolutions_on_a_cpu_are_warned_of():
+    with pytest.warns(UserWarning, match="--network resnet with 256 channels .*; --hidden 32 64 is quick"):
+        runs._warn_of_width({"network": "resnet", "hidden": (64, 256)}, platform="cpu")
+    runs._warn_of_width({"network": "resnet", "hidden": (64, 256)}, platform="gpu")
+    runs._warn_of_width({"network": "conv", "hidden": (32, 64)}, platform="cpu")
+    runs._warn_of_width({"network": "mlp", "hidden": (256, 256)}, platform="cpu")
+    runs._warn_of_width({"hidden": ()}, platform="cpu")
+
+
+def test_half_an_entry_of_the_cache_is_compiled_anew(tmp_path, monkeypatch):
+    """As another process leaves it while it writes, or for good where it was killed: not a word of it."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: jax.config.values[name] for name in names}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        reset_cache()
+        runs.compilation_cache()
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        assert jax.jit(lambda x: 3 * x + 1)(2) == 7
+        [entry] = [path for path in (tmp_path / "jaxgen" / "xla").iterdir() if "lambda" in path.name]
+        entry.write_bytes(entry.read_bytes()[:-9])
+        jax.clear_caches()
+        assert jax.jit(lambda x: 3 * x + 1)(2) == 7
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        reset_cache()
 
 
 def test_all_replicas_come_out_of_one_reading(trained, monkeypatch):
