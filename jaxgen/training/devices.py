@@ -47,9 +47,9 @@ def choose(num_devices: int | None, *, batch_size: int, replicas: int = 1) -> De
     """The first ``num_devices`` local devices (all by default), checked against the batch."""
     available = jax.local_devices()
     if num_devices is not None and not 1 <= num_devices <= len(available):
-        raise UserError(
-            f"--devices {num_devices} was asked for, but {len(available)} are here; give 1 to {len(available)}"
-        )
+        several = len(available) > 1
+        there = f"there are {len(available)} here; give 1 to {len(available)}" if several else "there is 1 here; give 1"
+        raise UserError(f"--devices {num_devices} was asked for, but {there}")
     devices = Devices(available[:num_devices], replicas)
     if batch_size % devices.num_global:
         raise UserError(

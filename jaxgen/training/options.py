@@ -70,7 +70,7 @@ def num_steps(options: Options, *, num_examples: int, updates: int) -> int:
             f"--steps {options.steps} and --epochs {options.epochs} each say how long to train; give one of them"
         )
     if not 0 < options.learning_rate < math.inf:
-        raise UserError(f"--learning-rate must be positive and finite, got {options.learning_rate}")
+        raise UserError(f"--learning-rate must be positive and finite, got {options.learning_rate}; try 0.001")
     if options.batch_size > num_examples:
         raise UserError(
             f"the batch of {options.batch_size} is larger than the {num_examples} training examples; "

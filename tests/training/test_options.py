@@ -124,7 +124,7 @@ def test_options_out_of_range_are_named(given, message):
 
 
 @pytest.mark.parametrize(
-    ("devices", "message"), [(3, "8 does not divide by the 3"), (5, "4 are here"), (0, "--devices 0")]
+    ("devices", "message"), [(3, "8 does not divide by the 3"), (5, "there are 4 here"), (0, "--devices 0")]
 )
 def test_devices_that_do_not_fit_are_named(devices, message):
     with pytest.raises(UserError, match=message):
