@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +131,21 @@ def test_the_training_example_writes_its_page(folder, capsys):
     exec(short, {})
     assert capsys.readouterr().out.splitlines()[-1] == "runs/python/report.html"
     assert (folder / "runs" / "python" / "report.html").exists()
+
+
+def test_the_model_of_ones_own_learns_what_the_readme_says(capsys):
+    """A linear autoencoder is best at the leading singular vectors of the training data, as NumPy finds them."""
+    [block] = [block for block in PYTHON if "import Aux, Model" in block]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    data = load("digits")
+    train, test = (split["x"].reshape(-1, 64) / 16 for split in (data.train, data.test))
+    leading = np.linalg.svd(train, full_matrices=False)[2][:10].T
+    best = np.square(test @ leading @ leading.T - test).sum(axis=-1).mean()
+    loss = names["result"].figures["loss"]
+    assert loss == pytest.approx(best, rel=0.02)
+    assert capsys.readouterr().out == f"{loss:.2f}\n"
+    assert f"# {loss:.2f}; the ten leading singular vectors: {best:.2f}\n" in block
 
 
 def test_every_make_target_exists_and_does_what_the_readme_says():
