@@ -1,7 +1,8 @@
 """Gradients through random and discrete choices, as pure functions of a key and arrays.
 
 No function here needs a batch axis: `jax.vmap` over keys gives every example its own. Noise is drawn in
-float32 or better; results have the type of the inputs.
+float32 or better. Samples and codes have the type of the inputs; surrogates, baselines and moments are sums, and
+float32 where the inputs have half precision.
 
 A temperature that anneals is an argument here and a schedule elsewhere, such as `optax.exponential_decay`. A
 learned baseline is a network of the input alone, never of the sample: pass its output to `reinforce`, which

@@ -31,6 +31,7 @@ class Moments(NamedTuple):
 
 def moments_of(density: Callable[..., ArrayLike], support: tuple[float | int, float | int]) -> Moments:
     """Panels fine enough that each one's moments are exact to float64, kinks and jumps included."""
+    require(len(support) == 2, f"support must be (low, high), but is {support}")
     evaluate = _checked(density)
     low, high = _panels_to_start(float(support[0]), float(support[1]))
     lows, parts = _refine(evaluate, low, high)

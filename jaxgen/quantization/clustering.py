@@ -10,7 +10,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from jaxgen.quantization._checks import as_float, require, require_finite
+from jaxgen.quantization._checks import as_float, require, require_count, require_finite
 from jaxgen.quantization.nearest import nearest_centered
 
 
@@ -68,8 +68,9 @@ def kmeans(
         ([0.5, 9.5], 1.0)
     """
     points = check_points(points, "num_clusters", num_clusters)
-    require(num_restarts >= 1, f"num_restarts must be at least 1, but is {num_restarts}")
-    require(max_iterations >= 1, f"max_iterations must be at least 1, but is {max_iterations}")
+    num_clusters = require_count("num_clusters", num_clusters)
+    num_restarts = require_count("num_restarts", num_restarts)
+    max_iterations = require_count("max_iterations", max_iterations)
     if init is not None:
         init = as_float("init", init).astype(points.dtype)
         require(
@@ -84,8 +85,11 @@ def kmeans(
 def check_points(points: ArrayLike, name: str, number: int) -> Array:
     """Points as a finite matrix, float32 or float64, with at least as many rows as clusters."""
     points = as_float("points", points)
-    require(points.ndim == 2, f"points must be [points, dim], but the shape is {points.shape}")
-    require(number >= 1, f"{name} must be at least 1, but is {number}")
+    require(
+        points.ndim == 2 and points.shape[1] >= 1,
+        f"points must be [points, dim], of one dimension or more, but the shape is {points.shape}",
+    )
+    require_count(name, number)
     require(points.shape[0] >= number, f"points {points.shape} are fewer than {name} = {number}")
     require_finite("points", points)
     return points.astype(jnp.promote_types(points.dtype, jnp.float32))

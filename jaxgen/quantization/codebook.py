@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Float, Integer, PRNGKeyArray
 
-from jaxgen.quantization._checks import as_float, is_concrete, nonzero, require
+from jaxgen.quantization._checks import as_array, as_float, as_indices, is_concrete, nonzero, require, require_number
 from jaxgen.quantization.counts import code_counts
 
 # The count below which an unused code stops decaying: far below one vector, far above float32's underflow.
@@ -37,15 +37,19 @@ def init_ema_codebook(codebook: Float[ArrayLike, "codes dim"], *, count: float |
         `EmaCodebook`, float32 (float64 stays float64).
 
     Raises:
-        ValueError: an empty codebook, a count that is not above zero.
+        ValueError: an empty codebook or one that is no matrix, a count that is not above zero.
+        TypeError: an integer codebook.
 
     Example:
         >>> codebook_from_ema(init_ema_codebook(jnp.array([[1.0, 2.0]]), count=4.0)).tolist()
         [[1.0, 2.0]]
     """
     codebook = as_float("codebook", codebook)
-    require(codebook.shape[0] >= 1, f"codebook must have at least one code, but its shape is {codebook.shape}")
-    require(count > 0, f"count must be above 0, but is {count}")
+    require(
+        codebook.ndim == 2 and codebook.size > 0,
+        f"codebook must be [codes, dim] with at least one code, but its shape is {codebook.shape}",
+    )
+    require_number("count", count, positive=True)
     codebook = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
     counts = jnp.full(codebook.shape[:1], count, codebook.dtype)
     return EmaCodebook(counts=counts, sums=counts[:, None] * codebook)
@@ -54,7 +58,7 @@ def init_ema_codebook(codebook: Float[ArrayLike, "codes dim"], *, count: float |
 def ema_codebook_update(
     state: EmaCodebook,
     vectors: Float[ArrayLike, "... dim"],
-    indices: Int[ArrayLike, "..."],
+    indices: Integer[ArrayLike, "..."],
     *,
     decay: float | int | Float[ArrayLike, ""],
     axis_name: str | None = None,
@@ -83,6 +87,7 @@ def ema_codebook_update(
 
     Raises:
         ValueError: shapes that do not match, a decay outside [0, 1].
+        TypeError: integer vectors, or indices that are not integers.
 
     Reference:
         van den Oord et al., Neural Discrete Representation Learning, 2017, appendix A.1.
@@ -93,12 +98,13 @@ def ema_codebook_update(
         >>> state.counts.tolist(), codebook_from_ema(state).tolist()
         ([1.5, 0.5], [[2.0], [4.0]])
     """
-    vectors, indices = as_float("vectors", vectors), jnp.asarray(indices)
-    num_codes, dim = state.sums.shape
+    vectors, indices = as_float("vectors", vectors), as_indices("indices", indices)
+    num_codes, dim = _state_shape(state)
     require(
         vectors.shape == (*indices.shape, dim),
         f"vectors {vectors.shape} must be the shape of indices {indices.shape} followed by the codebook's dim {dim}",
     )
+    require(as_array("decay", decay).ndim == 0, f"decay must be one number, but has the shape {np.shape(decay)}")
     if is_concrete(decay):
         require(bool(0 <= np.asarray(decay) <= 1), f"decay must lie in [0, 1], but is {decay}")
     flat = lax.stop_gradient(vectors).reshape(-1, dim).astype(state.sums.dtype)
@@ -143,7 +149,8 @@ def codebook_from_ema(state: EmaCodebook, *, smoothing: float | int = 0.0) -> Fl
         >>> codebook_from_ema(state).tolist()
         [[1.5, 2.0]]
     """
-    require(smoothing >= 0, f"smoothing must not be negative, but is {smoothing}")
+    _state_shape(state)
+    require_number("smoothing", smoothing)
     total = jnp.sum(state.counts)
     counts = (state.counts + smoothing) / (1 + smoothing * state.counts.shape[0] / nonzero(total))
     return state.sums / nonzero(counts)[:, None]
@@ -191,12 +198,12 @@ def revive_dead_codes(
         ([4.0, 2.0], [[1.0], [7.0]])
     """
     vectors = as_float("vectors", vectors)
-    dim = state.sums.shape[-1]
+    _, dim = _state_shape(state)
     require(
-        vectors.shape[-1] == dim and vectors.size > 0,
+        vectors.shape[-1:] == (dim,) and vectors.size > 0,
         f"vectors {vectors.shape} must be one or more vectors of the codebook's dim {dim}",
     )
-    require(threshold >= 0, f"threshold must not be negative, but is {threshold}")
+    require_number("threshold", threshold)
     flat = lax.stop_gradient(vectors).reshape(-1, dim).astype(state.sums.dtype)
     if axis_name is not None:
         flat = lax.all_gather(flat, axis_name, tiled=True)
@@ -213,3 +220,13 @@ def revive_dead_codes(
 
     # The permutation sorts: a fifth of a small model's step that only a step with a dead code should pay.
     return lax.cond(jnp.any(dead), revive, lambda: state)
+
+
+def _state_shape(state: EmaCodebook) -> tuple[int, int]:
+    """The numbers of codes and dimensions, on which counts and sums must agree."""
+    counts, sums = jnp.shape(state.counts), jnp.shape(state.sums)
+    require(
+        len(sums) == 2 and counts == sums[:1],
+        f"state must have counts [codes] and sums [codes, dim], but they are {counts} and {sums}",
+    )
+    return sums[0], sums[1]

@@ -4,12 +4,20 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Integer, Num
 
-from jaxgen.quantization._checks import nonzero, require
+from jaxgen.quantization._checks import (
+    as_array,
+    as_indices,
+    is_concrete,
+    nonzero,
+    require,
+    require_count,
+    require_number,
+)
 
 
-def code_counts(indices: Int[ArrayLike, "..."], num_codes: int) -> Int[Array, " codes"]:
+def code_counts(indices: Integer[ArrayLike, "..."], num_codes: int) -> Int[Array, " codes"]:
     r"""How often each code occurs.
 
     .. math::
@@ -24,13 +32,14 @@ def code_counts(indices: Int[ArrayLike, "..."], num_codes: int) -> Int[Array, " 
 
     Raises:
         ValueError: num_codes below one.
+        TypeError: indices that are not integers.
 
     Example:
         >>> code_counts(jnp.array([[0, 2], [2, 2]]), 4).tolist()
         [1, 0, 3, 0]
     """
-    require(num_codes >= 1, f"num_codes must be at least 1, but is {num_codes}")
-    flat = jnp.asarray(indices).reshape(-1)
+    num_codes = require_count("num_codes", num_codes)
+    flat = as_indices("indices", indices).reshape(-1)
     return jax.ops.segment_sum(jnp.ones(flat.shape, jnp.int32), flat, num_codes)
 
 
@@ -47,10 +56,11 @@ def perplexity(counts: Num[ArrayLike, "*batch codes"]) -> Float[Array, "*batch"]
         counts: [..., codes], not negative; integers or running estimates.
 
     Returns:
-        [...]; 0 where nothing was counted.
+        [...]; 0 where nothing was counted, NaN where a count is NaN, infinite or negative.
 
     Raises:
-        ValueError: no codes.
+        ValueError: no codes, or a count known at call time is negative.
+        TypeError: counts that are not real.
 
     Example:
         >>> perplexity(jnp.array([[5, 5, 0, 0], [1, 1, 1, 1]])).round(4).tolist()
@@ -59,8 +69,9 @@ def perplexity(counts: Num[ArrayLike, "*batch codes"]) -> Float[Array, "*batch"]
     counts = _float_counts(counts)
     total = jnp.sum(counts, axis=-1, keepdims=True)
     p = counts / nonzero(total)
-    entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0), axis=-1)
-    return jnp.where(total[..., 0] > 0, jnp.exp(entropy), 0.0)
+    # Comparisons with 0 that NaN fails, so that it comes out.
+    entropy = -jnp.sum(jnp.where(p == 0, 0.0, p * jnp.log(jnp.where(p == 0, 1.0, p))), axis=-1)
+    return jnp.where(total[..., 0] == 0, 0.0, jnp.exp(entropy))
 
 
 def usage(counts: Num[ArrayLike, "*batch codes"], *, threshold: float | int = 0.0) -> Float[Array, "*batch"]:
@@ -71,25 +82,34 @@ def usage(counts: Num[ArrayLike, "*batch codes"], *, threshold: float | int = 0.
 
     Args:
         counts: [..., codes], integers or running estimates (which never reach zero: give a threshold).
-        threshold: the count that a used code exceeds.
+        threshold: the count that a used code exceeds, not negative.
 
     Returns:
-        [...], in [0, 1].
+        [...], in [0, 1]; NaN where a count is NaN or negative.
 
     Raises:
-        ValueError: no codes.
+        ValueError: no codes, or a count or threshold known at call time is negative.
+        TypeError: counts that are not real.
 
     Example:
         >>> float(usage(jnp.array([5, 5, 0, 1])))
         0.75
     """
-    return jnp.mean(_float_counts(counts) > threshold, axis=-1)
+    require_number("threshold", threshold)
+    counts = _float_counts(counts)
+    return jnp.mean(jnp.where(jnp.isnan(counts), counts, counts > threshold), axis=-1)
 
 
 def _float_counts(counts: ArrayLike) -> Array:
-    counts = jnp.asarray(counts)
+    """Counts in at least 32 bits; a negative one is refused where it is seen, and NaN where it is not."""
+    counts = as_array("counts", counts)
+    if jnp.issubdtype(counts.dtype, jnp.complexfloating):
+        raise TypeError(f"counts must be real, but are {counts.dtype}")
     require(
         counts.ndim >= 1 and counts.shape[-1] >= 1,
         f"counts must be [..., codes] with at least one code, but the shape is {counts.shape}",
     )
-    return counts.astype(jnp.promote_types(counts.dtype, jnp.float32))
+    if is_concrete(counts) and counts.size and jnp.any(counts < 0):
+        raise ValueError(f"counts must not be negative, but one is {counts.min()}")
+    counts = counts.astype(jnp.promote_types(counts.dtype, jnp.float32))
+    return jnp.where(counts < 0, jnp.nan, counts)

@@ -1,15 +1,16 @@
 """Finite scalar quantization: each dimension is rounded to a few levels, and no codebook is learned."""
 
 import math
+import operator
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
-from jaxgen.quantization._checks import as_float, require
+from jaxgen.quantization._checks import as_float, as_indices, is_concrete, require
 
 
 def finite_scalar_quantize(encodings: Float[ArrayLike, "..."], *, levels: Sequence[int]) -> Float[Array, "*batch dim"]:
@@ -70,7 +71,9 @@ def finite_scalar_indices(codes: Float[ArrayLike, "..."], *, levels: Sequence[in
         int32 [...], in 0 … ∏ L_j − 1.
 
     Raises:
-        ValueError: another number of levels than dimensions, a level count below 2.
+        ValueError: another number of levels than dimensions, a level count below 2, or a code known at call time
+            lies outside [−1, 1].
+        TypeError: integer codes.
 
     Example:
         >>> finite_scalar_indices(jnp.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 0.5]]), levels=(3, 4)).tolist()
@@ -80,11 +83,16 @@ def finite_scalar_indices(codes: Float[ArrayLike, "..."], *, levels: Sequence[in
     counts = _check_levels(levels)
     _check_dim("codes", codes.shape, len(counts))
     half_width = counts // 2
+    if is_concrete(codes):
+        require(
+            bool(jnp.all(jnp.abs(codes) <= 1)),
+            "codes must lie in [-1, 1], but some do not: pass what finite_scalar_quantize returned",
+        )
     digits = jnp.round(codes.astype(jnp.float32) * half_width).astype(jnp.int32) + jnp.asarray(half_width)
     return jnp.sum(digits * jnp.asarray(_places(counts)), axis=-1, dtype=jnp.int32)
 
 
-def finite_scalar_codes(indices: Int[ArrayLike, "*batch"], *, levels: Sequence[int]) -> Float[Array, "*batch dim"]:
+def finite_scalar_codes(indices: Integer[ArrayLike, "*batch"], *, levels: Sequence[int]) -> Float[Array, "*batch dim"]:
     r"""The quantized vectors that integers stand for: the inverse of `finite_scalar_indices`.
 
     .. math::
@@ -95,24 +103,38 @@ def finite_scalar_codes(indices: Int[ArrayLike, "*batch"], *, levels: Sequence[i
         levels: the number of levels of each dimension.
 
     Returns:
-        float [..., dim], in [−1, 1].
+        float [..., dim], in [−1, 1]; NaN where an index not known at trace time lies outside its range.
 
     Raises:
-        ValueError: a level count below 2.
+        ValueError: a level count below 2, or an index outside its range.
+        TypeError: indices that are not integers.
 
     Example:
         >>> finite_scalar_codes(jnp.array([0, 2, 11]), levels=(3, 4)).tolist()
         [[-1.0, -1.0], [1.0, -1.0], [1.0, 0.5]]
     """
     counts = _check_levels(levels)
-    digits = jnp.asarray(indices)[..., None] // jnp.asarray(_places(counts)) % jnp.asarray(counts)
+    indices, num_codes = as_indices("indices", indices), math.prod(levels)
+    if is_concrete(indices) and indices.size:
+        low, high = int(jnp.min(indices)), int(jnp.max(indices))
+        require(
+            low >= 0 and high < num_codes,
+            f"indices run from {low} to {high}, but levels {tuple(levels)} make {num_codes} codes: "
+            f"give indices in 0 … {num_codes - 1}",
+        )
+    valid = (indices >= 0) & (indices < num_codes)
+    digits = indices[..., None] // jnp.asarray(_places(counts)) % jnp.asarray(counts)
     half_width = jnp.asarray(counts // 2)
-    return (digits - half_width) / half_width
+    return jnp.where(valid[..., None], (digits - half_width) / half_width, jnp.nan)
 
 
 def _check_levels(levels: Sequence[int]) -> np.ndarray:
+    try:
+        counts = [operator.index(level) for level in levels]
+    except TypeError:
+        raise TypeError(f"levels must be integers, one for each dimension, but are {levels!r}") from None
     require(
-        len(levels) >= 1 and min(levels) >= 2,
+        len(counts) >= 1 and min(counts) >= 2,
         f"levels must be one or more counts of at least 2, but are {tuple(levels)}",
     )
     require(math.prod(levels) < 2**31, f"levels {tuple(levels)} make more codes than an int32 index can count")

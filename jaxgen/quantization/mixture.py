@@ -5,13 +5,14 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 from jaxtyping import Float, PRNGKeyArray
 
-from jaxgen.quantization._checks import as_float, require
+from jaxgen.quantization._checks import as_float, is_concrete, require, require_count, require_finite, require_number
 from jaxgen.quantization.clustering import check_points, kmeans
 
 Covariance = Literal["full", "diagonal", "spherical", "identity"]
@@ -57,7 +58,7 @@ def gaussian_mixture(
             returned as ones [K].
         uniform_weights: keep every weight at 1/K.
         max_iterations: the most EM iterations.
-        tolerance: stop once the mean log-likelihood of a point rises by less, in nats.
+        tolerance: stop once the mean log-likelihood of a point rises by less, in nats; below 0, never.
         ridge: added to the variances, in squared units of the points, so that no component collapses.
         init: a mixture to start from.
 
@@ -83,8 +84,10 @@ def gaussian_mixture(
         covariance in get_args(Covariance),
         f"covariance must be one of {get_args(Covariance)}, but is {covariance!r}",
     )
-    require(max_iterations >= 1, f"max_iterations must be at least 1, but is {max_iterations}")
-    require(ridge >= 0, f"ridge must not be negative, but is {ridge}")
+    num_components = require_count("num_components", num_components)
+    max_iterations = require_count("max_iterations", max_iterations)
+    require(tolerance == tolerance, "tolerance must be a number, but is NaN")
+    require_number("ridge", ridge)
     if init is None:
         start = kmeans(key, points, num_components).assignments
     else:
@@ -108,7 +111,9 @@ def mixture_log_joint(points: Float[ArrayLike, "..."], mixture: GaussianMixture)
         [points, components], in nats.
 
     Raises:
-        ValueError: points of another dim than the means'.
+        ValueError: points of another dim than the means', parameters whose shapes do not match or that are known at
+            call time to be none of a mixture.
+        TypeError: integer points.
 
     Example:
         >>> mixture = GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.ones(1), jnp.array(0.0))
@@ -116,6 +121,7 @@ def mixture_log_joint(points: Float[ArrayLike, "..."], mixture: GaussianMixture)
         [[-1.83...]]
     """
     points = as_float("points", points)
+    _check_mixture("mixture", mixture)
     require(
         points.ndim == 2 and points.shape[1] == mixture.means.shape[1],
         f"points {points.shape} and means {mixture.means.shape} must have the same last dimension",
@@ -222,6 +228,7 @@ def _maximize(
 
 
 def _check_start(init: GaussianMixture, shape: tuple[int, ...], points: Array) -> GaussianMixture:
+    _check_mixture("init", init)
     means_shape = (shape[0], points.shape[1])
     require(
         init.means.shape == means_shape and init.covariances.shape == shape,
@@ -229,6 +236,25 @@ def _check_start(init: GaussianMixture, shape: tuple[int, ...], points: Array) -
         f"{means_shape} and {shape}",
     )
     return jax.tree.map(lambda x: jnp.asarray(x).astype(points.dtype), init)
+
+
+def _check_mixture(name: str, mixture: GaussianMixture) -> None:
+    """Shapes that belong together; where the numbers are known, weights not below 0 and variances above it."""
+    weights, means, covariances = (jnp.shape(x) for x in mixture[:3])
+    require(
+        len(means) == 2 and weights == means[:1] and covariances in (weights, means, (*means, means[-1])),
+        f"{name} must have weights [K], means [K, dim] and covariances [K], [K, dim] or [K, dim, dim], "
+        f"but they are {weights}, {means} and {covariances}",
+    )
+    if not all(is_concrete(x) for x in mixture[:3]):
+        return
+    for part in ("weights", "means", "covariances"):
+        require_finite(f"{name}.{part}", getattr(mixture, part))
+    full = len(covariances) == 3
+    variances = np.diagonal(mixture.covariances, axis1=1, axis2=2) if full else np.asarray(mixture.covariances)
+    lightest, narrowest = float(np.min(mixture.weights)), float(variances.min())
+    require(lightest >= 0, f"{name}.weights must not be negative, but one is {lightest}")
+    require(narrowest > 0, f"{name}.covariances must have variances above 0, but one is {narrowest}")
 
 
 def _standard_mixture(covariance: Covariance, num_components: int, points: Array) -> GaussianMixture:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
-from jaxgen.quantization._checks import as_float, is_concrete, require
+from jaxgen.quantization._checks import as_float, as_indices, is_concrete, require, require_count
 
 # The most codes in one block of the two-level argmin, and the numbers that one chunk may hold, scores or
 # vectors: 8 MiB of float32 stay in a CPU's cache, a GPU wants fewer and larger products.
@@ -59,12 +59,13 @@ def nearest_code(
         codebook.ndim == 2 and codebook.shape[0] >= 1,
         f"codebook must be [codes, dim] with at least one code, but its shape is {codebook.shape}",
     )
+    require(codebook.shape[1] >= 1, f"codebook must have at least one dimension, but its shape is {codebook.shape}")
     require(
         vectors.ndim >= 1 and vectors.shape[-1] == codebook.shape[1],
         f"vectors {vectors.shape} and codebook {codebook.shape} must have the same last dimension",
     )
     require(
-        chunk_size is None or chunk_size >= 1,
+        chunk_size is None or require_count("chunk_size", chunk_size, least=0) >= 1,
         f"chunk_size must be at least 1, but is {chunk_size}: give None",
     )
     dtype = jnp.promote_types(jnp.promote_types(vectors.dtype, codebook.dtype), jnp.float32)
@@ -145,7 +146,7 @@ def _two_level_argmin(scores: Array) -> Array:
     return (winner * block + jnp.argmin(inside, axis=1)).astype(jnp.int32)
 
 
-def lookup(codebook: Float[ArrayLike, "..."], indices: Int[ArrayLike, "*batch"]) -> Float[Array, "*batch dim"]:
+def lookup(codebook: Float[ArrayLike, "..."], indices: Integer[ArrayLike, "*batch"]) -> Float[Array, "*batch dim"]:
     """Codes of the given indices, by a gather.
 
     .. math::
@@ -166,13 +167,11 @@ def lookup(codebook: Float[ArrayLike, "..."], indices: Int[ArrayLike, "*batch"])
         >>> lookup(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0, 1])).tolist()
         [[3.0, 4.0], [1.0, 2.0], [3.0, 4.0]]
     """
-    codebook, indices = as_float("codebook", codebook), jnp.asarray(indices)
+    codebook, indices = as_float("codebook", codebook), as_indices("indices", indices)
     require(
         codebook.ndim == 2 and codebook.shape[0] >= 1,
         f"codebook must be [codes, dim] with at least one code, but its shape is {codebook.shape}",
     )
-    if not jnp.issubdtype(indices.dtype, jnp.integer):
-        raise TypeError(f"indices must be integers, but are {indices.dtype}")
     if is_concrete(indices) and indices.size:
         low, high = int(np.min(indices)), int(np.max(indices))
         require(

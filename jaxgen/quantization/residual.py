@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int, Integer, PRNGKeyArray
 
-from jaxgen.quantization._checks import as_float, require
+from jaxgen.quantization._checks import as_float, as_indices, require, require_count
 from jaxgen.quantization.clustering import check_points, kmeans
 from jaxgen.quantization.nearest import nearest_code
 
@@ -61,7 +61,9 @@ def residual_nearest_codes(
     return jnp.moveaxis(indices, 0, -1)
 
 
-def residual_lookup(codebooks: Float[ArrayLike, "..."], indices: Int[ArrayLike, "..."]) -> Float[Array, "*batch dim"]:
+def residual_lookup(
+    codebooks: Float[ArrayLike, "..."], indices: Integer[ArrayLike, "..."]
+) -> Float[Array, "*batch dim"]:
     r"""Sum of the codes of all stages.
 
     .. math::
@@ -73,23 +75,26 @@ def residual_lookup(codebooks: Float[ArrayLike, "..."], indices: Int[ArrayLike, 
             codebooks.
 
     Returns:
-        [..., dim]; NaN where an index lies beyond the codebook. The gradient reaches the codebooks.
+        [..., dim]; NaN where an index is negative or lies beyond the codebook. The gradient reaches the codebooks.
 
     Raises:
         ValueError: another number of stages in the indices than in the codebooks.
+        TypeError: indices that are not integers.
 
     Example:
         >>> codebooks = jnp.array([[[0.0], [8.0]], [[-1.0], [2.0]]])
         >>> residual_lookup(codebooks, jnp.array([[1, 1], [0, 0]])).tolist()
         [[10.0], [-1.0]]
     """
-    codebooks, indices = as_float("codebooks", codebooks), jnp.asarray(indices)
+    codebooks, indices = as_float("codebooks", codebooks), as_indices("indices", indices)
     _check_codebooks(codebooks)
     require(
         indices.ndim >= 1 and indices.shape[-1] == codebooks.shape[0],
         f"indices {indices.shape} must have as last dimension the stages of codebooks {codebooks.shape}",
     )
     stages = jnp.arange(codebooks.shape[0])
+    # A negative index would count from the end.
+    indices = jnp.where(indices < 0, codebooks.shape[1], indices)
     return jnp.sum(codebooks.at[stages, indices].get(mode="fill", fill_value=jnp.nan), axis=-2)
 
 
@@ -121,7 +126,7 @@ def residual_kmeans(
         [0.0, 1.0, 10.0, 11.0]
     """
     residual = check_points(points, "num_clusters", num_clusters)
-    require(num_stages >= 1, f"num_stages must be at least 1, but is {num_stages}")
+    num_stages = require_count("num_stages", num_stages)
     codebooks = []
     for stage_key in jax.random.split(key, num_stages):
         result = kmeans(stage_key, residual, num_clusters)

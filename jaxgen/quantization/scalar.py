@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Num
 from scipy.linalg import solve_banded
 
-from jaxgen.quantization._checks import require, require_finite
+from jaxgen.quantization._checks import as_float, require, require_count, require_finite
 from jaxgen.quantization._quadrature import Moments, moments_of
 
 _MAX_STEPS = 500
@@ -41,7 +41,12 @@ def quantize_scalar(
         quantizer: as returned by the functions of this module.
 
     Returns:
-        The levels [...] and their indices, int32 [...]; a value on a boundary takes the lower level.
+        The levels [...] and their indices, int32 [...]; a value on a boundary takes the lower level, and NaN
+        stays NaN, with the last index.
+
+    Raises:
+        ValueError: a quantizer without levels, or with another number of boundaries than levels − 1.
+        TypeError: integer values.
 
     Example:
         >>> quantizer = lloyd_max_from_samples(jnp.array([0.0, 1.0, 9.0, 10.0]), 2)
@@ -49,8 +54,14 @@ def quantize_scalar(
         >>> levels.tolist(), indices.tolist()
         ([0.5, 0.5, 9.5], [0, 0, 1])
     """
-    indices = jnp.searchsorted(quantizer.boundaries, jnp.asarray(values), side="left").astype(jnp.int32)
-    return quantizer.levels[indices], indices
+    values, levels = as_float("values", values), jnp.asarray(quantizer.levels)
+    boundaries = jnp.asarray(quantizer.boundaries)
+    require(
+        levels.ndim == 1 and levels.size >= 1 and boundaries.shape == (levels.size - 1,),
+        f"quantizer must have levels [K] and boundaries [K - 1], but they are {levels.shape} and {boundaries.shape}",
+    )
+    indices = jnp.searchsorted(boundaries, values, side="left").astype(jnp.int32)
+    return jnp.where(jnp.isnan(values), jnp.nan, levels[indices]), indices
 
 
 def lloyd_max(
@@ -213,6 +224,8 @@ class _SortedSamples(NamedTuple):
     @classmethod
     def of(cls, samples: ArrayLike, num_levels: int) -> "_SortedSamples":
         _check_num_levels(num_levels)
+        if np.iscomplexobj(samples):
+            raise TypeError(f"samples must be real, but are {np.asarray(samples).dtype}")
         flat = np.asarray(samples, np.float64).ravel()
         require_finite("samples", flat)
         values, repeats = np.unique(flat, return_counts=True)
@@ -307,7 +320,7 @@ def _lloyd_step(moments: Moments, levels: np.ndarray) -> _LloydStep:
 
 
 def _check_num_levels(num_levels: int) -> None:
-    require(num_levels >= 1, f"num_levels must be at least 1, but is {num_levels}")
+    require_count("num_levels", num_levels)
 
 
 def _quantizer(levels: np.ndarray, distortion: float) -> ScalarQuantizer:

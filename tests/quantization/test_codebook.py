@@ -288,6 +288,30 @@ def test_perplexity_of_extreme_counts_has_a_finite_gradient():
     assert np.all(np.isfinite(jax.grad(perplexity)(counts)))
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_count_that_is_no_number_comes_out_of_the_perplexity(bad, jit):
+    counts = np.array([[1.0, bad, 2.0], [2.0, 2.0, 0.0]], np.float32)
+    found = (jax.jit(perplexity) if jit else perplexity)(counts)
+    np.testing.assert_allclose(found, [np.nan, 2.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("measure", [perplexity, usage])
+def test_a_negative_count_is_refused_where_it_is_seen_and_nan_where_it_is_not(measure):
+    counts = np.array([[3.0, -1.0], [1.0, 1.0]], np.float32)
+    with pytest.raises(ValueError, match="counts must not be negative, but one is -1"):
+        measure(counts)
+    np.testing.assert_array_equal(np.isnan(jax.jit(measure)(counts)), [True, False])
+    np.testing.assert_array_equal(np.isnan(measure(np.array([[np.nan, 1], [1, 1]], np.float32))), [True, False])
+
+
+def test_narrow_indices_count_and_look_up_in_a_wide_codebook():
+    indices = np.array([200, 7, 200], np.uint8)
+    np.testing.assert_array_equal(code_counts(indices, 300), np.bincount(indices, minlength=300))
+    codebook = normals(0, 300, 2)
+    np.testing.assert_array_equal(lookup(codebook, indices), codebook[indices])
+
+
 STATE = EmaCodebook(np.ones(4, np.float32), np.ones((4, 3), np.float32))
 FLOATS, INTEGERS = np.ones((5, 3), np.float32), np.ones((5, 3), np.int32)
 
@@ -321,6 +345,45 @@ FLOATS, INTEGERS = np.ones((5, 3), np.float32), np.ones((5, 3), np.int32)
         (lambda: code_counts(INTEGERS, 0), ValueError, "num_codes must be at least 1, but is 0"),
         (lambda: perplexity(FLOATS[:, :0]), ValueError, r"at least one code, but the shape is \(5, 0\)"),
         (lambda: usage(np.float32(1)), ValueError, r"at least one code, but the shape is \(\)"),
+        (lambda: usage(FLOATS, threshold=-1), ValueError, "threshold must not be negative, but is -1"),
+        (lambda: usage(FLOATS, threshold=FLOATS), ValueError, r"threshold must be one number.* \(5, 3\)"),
+        (lambda: usage(1j * FLOATS), TypeError, "counts must be real, but are complex64"),
+        (lambda: perplexity(1j * FLOATS), TypeError, "counts must be real, but are complex64"),
+        (lambda: perplexity(None), TypeError, "counts must be an array or a number, but is None"),
+        (lambda: code_counts(FLOATS, 3), TypeError, "indices must be integers, but are float32"),
+        (lambda: code_counts(INTEGERS == 1, 3), TypeError, "indices must be integers, but are bool"),
+        (lambda: code_counts(INTEGERS, 2.5), TypeError, "num_codes must be an integer .* is 2.5"),
+        (lambda: nearest_code(FLOATS, FLOATS, chunk_size=1.5), TypeError, "chunk_size must be an integer .* is 1.5"),
+        (lambda: nearest_code(FLOATS[:, :0], FLOATS[:, :0]), ValueError, r"one dimension, but its shape is \(5, 0\)"),
+        (lambda: init_ema_codebook(INTEGERS), TypeError, "codebook must be floating, but is int32"),
+        (lambda: init_ema_codebook(FLOATS[0]), ValueError, r"codebook must be \[codes, dim\].* \(3,\)"),
+        (lambda: init_ema_codebook(FLOATS[None]), ValueError, r"codebook must be \[codes, dim\].* \(1, 5, 3\)"),
+        (lambda: init_ema_codebook(np.float32(1)), ValueError, r"codebook must be \[codes, dim\].* \(\)"),
+        (lambda: init_ema_codebook(FLOATS[:, :0]), ValueError, r"at least one code.* \(5, 0\)"),
+        (lambda: init_ema_codebook(FLOATS, count=np.nan), ValueError, "count must be above 0, but is nan"),
+        (lambda: init_ema_codebook(FLOATS, count=FLOATS[0]), ValueError, r"count must be one number.* \(3,\)"),
+        (
+            lambda: ema_codebook_update(STATE, FLOATS, FLOATS[:, 0], decay=0.5),
+            TypeError,
+            "indices must be integers, but are float32",
+        ),
+        (
+            lambda: ema_codebook_update(STATE, FLOATS, INTEGERS[:, 0], decay=FLOATS[0]),
+            ValueError,
+            r"decay must be one number, but has the shape \(3,\)",
+        ),
+        (
+            lambda: ema_codebook_update(STATE._replace(counts=FLOATS[:2, 0]), FLOATS, INTEGERS[:, 0], decay=0.5),
+            ValueError,
+            r"state must have counts \[codes\] .* \(2,\) and \(4, 3\)",
+        ),
+        (lambda: codebook_from_ema(STATE._replace(counts=FLOATS)), ValueError, r"state .* \(5, 3\) and \(4, 3\)"),
+        (lambda: codebook_from_ema(STATE, smoothing=np.nan), ValueError, "smoothing must not be negative, but is nan"),
+        (
+            lambda: revive_dead_codes(jax.random.key(0), STATE, np.float32(1), threshold=1),
+            ValueError,
+            r"vectors \(\) must be one or more vectors",
+        ),
     ],
 )
 def test_bad_input_is_refused_without_the_checks_of_shapes_too(call, error, message, monkeypatch):

@@ -70,6 +70,17 @@ def test_finite_refuses(monkeypatch):
             finite_scalar_indices(np.ones((2, size), np.float32), levels=(3, 3))
     with pytest.raises(ValueError, match=r"\(3, 1\)"):
         finite_scalar_quantize(np.ones((2, 2), np.float32), levels=(3, 1))
+    for indices in (np.ones((2, 2), np.float32), np.ones(2, bool)):
+        with pytest.raises(TypeError, match=f"indices must be integers, but are {indices.dtype}"):
+            finite_scalar_codes(indices, levels=(3, 3))
+    with pytest.raises(ValueError, match=r"indices run from -1 to 9, but levels \(3, 3\) make 9 codes"):
+        finite_scalar_codes(np.array([-1, 9]), levels=(3, 3))
+    for levels in (3, (3, 2.5)):
+        with pytest.raises(TypeError, match="levels must be integers, one for each dimension, but are"):
+            finite_scalar_codes(np.arange(2), levels=levels)
+    for outside in (1.5, np.nan):
+        with pytest.raises(ValueError, match=r"codes must lie in \[-1, 1\]"):
+            finite_scalar_indices(np.array([[0, outside]], np.float32), levels=(3, 3))
     with pytest.raises(ValueError, match="int32"):
         finite_scalar_codes(np.arange(2), levels=(2,) * 31)
 
@@ -113,6 +124,34 @@ def test_residual_index_beyond_the_codebook_is_nan():
     np.testing.assert_array_equal(np.isnan(found), [[False], [True]])
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int64])
+@pytest.mark.parametrize("jit", [False, True])
+def test_narrow_indices_find_the_codes_of_a_wide_codebook(dtype, jit):
+    codebooks = np.random.default_rng(0).normal(size=(3, 300, 2)).astype(np.float32)
+    indices = np.array([[0, 126, 127], [127, 3, 99]], dtype)
+    found = (jax.jit(residual_lookup) if jit else residual_lookup)(codebooks, indices)
+    np.testing.assert_allclose(found, codebooks[np.arange(3), indices.astype(int)].sum(axis=-2), rtol=1e-6)
+
+
+def test_a_negative_residual_index_is_nan_and_does_not_count_from_the_end():
+    found = residual_lookup(np.ones((2, 300, 1), np.float32), np.array([[0, 1], [0, -1]], np.int8))
+    np.testing.assert_array_equal(np.isnan(found), [[False], [True]])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
+def test_finite_codes_of_narrow_indices(dtype):
+    indices = np.array([0, 100, 127], dtype)
+    wide = finite_scalar_codes(indices.astype(np.int32), levels=(8, 8, 8))
+    np.testing.assert_array_equal(finite_scalar_codes(indices, levels=(8, 8, 8)), wide)
+    digits = (wide * 4 + 4) @ np.array([1, 8, 64])
+    np.testing.assert_array_equal(digits, indices)
+
+
+def test_a_traced_index_beyond_the_finite_codes_is_nan():
+    found = jax.jit(lambda i: finite_scalar_codes(i, levels=(3, 3)))(np.array([-1, 8, 9]))
+    np.testing.assert_array_equal(np.isnan(found[:, 0]), [True, False, True])
+
+
 def test_residual_refuses(monkeypatch):
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
     with pytest.raises(TypeError, match="vectors must be floating, but is int"):
@@ -129,5 +168,10 @@ def test_residual_refuses(monkeypatch):
         residual_lookup(np.ones((1, 4, 3), np.float32), np.zeros((3, 2), np.int32))
     with pytest.raises(ValueError, match=r"\(0, 4, 3\)"):
         residual_nearest_codes(np.ones((3, 3), np.float32), np.ones((0, 4, 3), np.float32))
+    for indices in (np.zeros((3, 1), np.float32), np.zeros((3, 1), bool)):
+        with pytest.raises(TypeError, match=f"indices must be integers, but are {indices.dtype}"):
+            residual_lookup(np.ones((1, 4, 3), np.float32), indices)
+    with pytest.raises(TypeError, match=r"num_stages must be an integer .* is 1\.5"):
+        residual_kmeans(jax.random.key(0), np.ones((3, 3), np.float32), 2, num_stages=1.5)
     with pytest.raises(ValueError, match=r"num_stages.*0"):
         residual_kmeans(jax.random.key(0), np.ones((3, 3), np.float32), 2, num_stages=0)

@@ -1,0 +1,115 @@
+"""What quantizers and clusterings refuse by name, as users call them: without the checks of annotations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.quantization import (
+    GaussianMixture,
+    ScalarQuantizer,
+    gaussian_mixture,
+    kmeans,
+    lloyd_max,
+    lloyd_max_from_samples,
+    mixture_log_joint,
+    optimal_scalar_quantizer,
+    quantize_scalar,
+)
+
+KEY = jax.random.key(0)
+POINTS = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+SAMPLES = POINTS[:, 0]
+MIXTURE = GaussianMixture(np.full(2, 0.5), np.ones((2, 3)), np.ones((2, 3)), np.float64(0))
+QUANTIZER = ScalarQuantizer(np.arange(3.0), np.array([0.5, 1.5]), np.float64(0))
+
+
+def normal(x):
+    return jnp.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+
+
+def fit(**changes):
+    return gaussian_mixture(KEY, POINTS, 2, covariance="diagonal", **changes)
+
+
+REFUSED = {
+    "clusters": (TypeError, lambda: kmeans(KEY, POINTS, 2.0), "num_clusters must be an integer .* is 2.0"),
+    "traced clusters": (
+        TypeError,
+        lambda: jax.jit(lambda k: kmeans(KEY, POINTS, k))(2),
+        "num_clusters must be an integer known while tracing",
+    ),
+    "restarts": (TypeError, lambda: kmeans(KEY, POINTS, 2, num_restarts=1.5), "num_restarts must be an integer"),
+    "no dimension": (ValueError, lambda: kmeans(KEY, POINTS[:, :0], 1), r"one dimension or more.* \(6, 0\)"),
+    "components": (TypeError, lambda: gaussian_mixture(KEY, POINTS, 2.5), "num_components must be an integer"),
+    "tolerance": (ValueError, lambda: fit(tolerance=np.nan), "tolerance must be a number, but is NaN"),
+    "ridge": (ValueError, lambda: fit(ridge=np.nan), "ridge must not be negative, but is nan"),
+    "start of negative weights": (
+        ValueError,
+        lambda: fit(init=MIXTURE._replace(weights=np.array([-0.5, 1.5]))),
+        "init.weights must not be negative, but one is -0.5",
+    ),
+    "start without variance": (
+        ValueError,
+        lambda: fit(init=MIXTURE._replace(covariances=0 * MIXTURE.covariances)),
+        "init.covariances must have variances above 0, but one is 0",
+    ),
+    "start that is NaN": (
+        ValueError,
+        lambda: fit(init=MIXTURE._replace(means=np.nan * MIXTURE.means)),
+        "init.means must be finite, but 6 of its 6 entries",
+    ),
+    "weights of other components": (
+        ValueError,
+        lambda: mixture_log_joint(POINTS, MIXTURE._replace(weights=np.ones(1))),
+        r"mixture must have weights \[K\].* \(1,\), \(2, 3\) and \(2, 3\)",
+    ),
+    "covariances of another width": (
+        ValueError,
+        lambda: mixture_log_joint(POINTS, MIXTURE._replace(covariances=np.ones((2, 1)))),
+        r"mixture must have .* and \(2, 1\)",
+    ),
+    "full covariance without variance": (
+        ValueError,
+        lambda: mixture_log_joint(POINTS, MIXTURE._replace(covariances=np.ones((2, 3, 3)) - np.eye(3))),
+        "mixture.covariances must have variances above 0, but one is 0",
+    ),
+    "levels": (TypeError, lambda: lloyd_max(normal, 2.5, support=(-9, 9)), "num_levels must be an integer .* is 2.5"),
+    "support of three ends": (
+        ValueError,
+        lambda: lloyd_max(normal, 2, support=(-9, 9, 2)),
+        r"support must be \(low, high\), but is \(-9, 9, 2\)",
+    ),
+    "levels of samples": (TypeError, lambda: lloyd_max_from_samples(SAMPLES, 2.5), "num_levels must be an integer"),
+    "levels of the optimum": (TypeError, lambda: optimal_scalar_quantizer(SAMPLES, 2.5), "num_levels must be an int"),
+    "complex samples": (TypeError, lambda: optimal_scalar_quantizer(1j * SAMPLES, 1), "samples must be real"),
+    "integer values": (
+        TypeError,
+        lambda: quantize_scalar(np.arange(3), QUANTIZER),
+        "values must be floating, but is int",
+    ),
+    "boundaries as many as levels": (
+        ValueError,
+        lambda: quantize_scalar(SAMPLES, QUANTIZER._replace(boundaries=np.arange(3.0))),
+        r"quantizer must have levels \[K\] .* \(3,\) and \(3,\)",
+    ),
+    "no level": (
+        ValueError,
+        lambda: quantize_scalar(SAMPLES, ScalarQuantizer(SAMPLES[:0], SAMPLES[:0], np.float64(0))),
+        r"quantizer must have levels .* \(0,\) and \(0,\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_is_refused_with_its_name_and_value(name, monkeypatch):
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    error, call, message = REFUSED[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_nan_has_no_level():
+    levels, indices = quantize_scalar(np.array([0.2, np.nan, 1.2]), QUANTIZER)
+    np.testing.assert_array_equal(levels, [0, np.nan, 1])
+    np.testing.assert_array_equal(indices, [0, 2, 1])
