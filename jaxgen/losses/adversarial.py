@@ -12,7 +12,14 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import as_float, as_pair, as_predictions, sum_per_example
+from jaxgen.losses._checks import (
+    as_float,
+    as_pair,
+    as_predictions,
+    as_real_scalar,
+    require_non_negative,
+    sum_per_example,
+)
 
 
 def minimax_discriminator_loss(
@@ -279,7 +286,7 @@ def wasserstein_generator_loss(fake_logits: Num[ArrayLike, "batch *dims"]) -> Fl
 def _squared_slope(critic: Callable[[Array], Array], points: Array) -> Array:
     """[batch], ‖∂ critic(x)_b / ∂x_b‖², right where an example's logits depend on that example alone."""
     logits, pullback = jax.vjp(critic, points)
-    if logits.shape[:1] != points.shape[:1]:
+    if as_float("the critic's output", logits).shape[:1] != points.shape[:1]:
         raise ValueError(f"critic must map a batch to [batch] logits, got {points.shape} to {logits.shape}")
     (slope,) = pullback(jnp.ones_like(logits))
     return sum_per_example(jnp.square(as_float("slope", slope)))
@@ -331,6 +338,8 @@ def gradient_penalty(
     share = jax.random.uniform(key, real_values.shape[:1], real_values.dtype)
     share = share.reshape(share.shape + (1,) * (real_values.ndim - 1))
     points = share * real_values + (1 - share) * fake_values
+    require_non_negative("target", target)
+    target = as_real_scalar("target", target)
     squares = _squared_slope(critic, points.astype(jnp.result_type(real, fake)))
     # The norm has no derivative at a flat critic; zero stands in for it, not NaN.
     flat = squares == 0

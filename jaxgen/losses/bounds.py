@@ -16,6 +16,9 @@ from jaxgen.losses._checks import (
     as_float,
     as_pair,
     as_predictions,
+    as_real,
+    as_real_scalar,
+    require_axis,
     require_broadcastable,
     require_non_negative,
     sum_per_example,
@@ -54,8 +57,10 @@ def negative_elbo(
         Array([95., 90.], dtype=float32)
     """
     nll, kl = as_pair("nll", nll, "kl", kl)
+    if nll.ndim != 1:
+        raise ValueError(f"nll and kl must be [batch], got shape {nll.shape}; sum each over its other axes first")
     require_non_negative("beta", beta)
-    beta = jnp.asarray(beta)
+    beta = as_real("beta", beta)
     require_broadcastable("beta", beta, "nll", nll.shape)
     return nll + beta * kl
 
@@ -89,8 +94,7 @@ def importance_weighted_bound(log_weights: Num[ArrayLike, "..."], *, axis: int =
         Array([0.6931], dtype=float32)
     """
     log_weights = as_float("log_weights", log_weights)
-    if not -log_weights.ndim <= axis < log_weights.ndim:
-        raise ValueError(f"axis {axis} is not an axis of log_weights, whose shape is {log_weights.shape}")
+    axis = require_axis("log_weights", log_weights, axis)
     num_samples = log_weights.shape[axis]
     if num_samples < 1:
         raise ValueError(f"log_weights needs a sample or more on axis {axis}, got shape {log_weights.shape}")
@@ -137,7 +141,7 @@ def free_bits(
     """
     kl = as_predictions("kl_per_dimension", kl_per_dimension)
     require_non_negative("floor", floor)
-    floor = jnp.asarray(floor, kl.dtype)
+    floor = as_real_scalar("floor", floor).astype(kl.dtype)
     if per_example:
         return sum_per_example(jnp.maximum(kl, floor))
     mean_kl = jnp.mean(lax.stop_gradient(kl), axis=0)

@@ -15,6 +15,9 @@ from jaxtyping import Float, Num
 from jaxgen.losses._checks import (
     as_pair,
     as_predictions,
+    as_real,
+    as_real_scalar,
+    require_count,
     require_positive,
     require_same_shape,
     sum_per_example,
@@ -112,7 +115,7 @@ def kl_isotropic_gaussian(
     """
     mean = as_predictions("mean", mean)
     require_positive("scale", scale)
-    scale = jnp.asarray(scale)
+    scale = as_real("scale", scale)
     if scale.shape not in ((), mean.shape[:1]):
         raise ValueError(f"scale must be a scalar or [batch], got shape {scale.shape} for mean {mean.shape}")
     scale = scale.astype(jnp.result_type(mean.dtype, scale))
@@ -221,9 +224,7 @@ def kl_one_hot_uniform(num_codes: int) -> float:
         >>> round(kl_one_hot_uniform(512), 4)
         6.2383
     """
-    if num_codes < 1:
-        raise ValueError(f"num_codes must be at least 1, got {num_codes}")
-    return math.log(num_codes)
+    return math.log(require_count("num_codes", num_codes))
 
 
 def _squared_distances(x: Array, y: Array) -> Array:
@@ -280,8 +281,8 @@ def maximum_mean_discrepancy(
         1.2129
     """
     x, y = as_predictions("x", x), as_predictions("y", y)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(f"x and y must be [n, dim] and [m, dim], got {x.shape} and {y.shape}")
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or x.shape[1] < 1:
+        raise ValueError(f"x and y must be [n, dim] and [m, dim], got {x.shape} and {y.shape}; dim must not be 0")
     needed = 2 if unbiased else 1
     if min(x.shape[0], y.shape[0]) < needed:
         raise ValueError(f"x and y need at least {needed} samples each, got {x.shape[0]} and {y.shape[0]}")
@@ -289,6 +290,7 @@ def maximum_mean_discrepancy(
         raise ValueError(f'kernel must be "imq" or "rbf", got {kernel!r}')
     if bandwidth is None:
         bandwidth = math.sqrt(x.shape[1])
+    as_real_scalar("bandwidth", bandwidth)
     require_positive("bandwidth", bandwidth)
     twice_variance = 2 * jnp.square(jnp.asarray(bandwidth))
 
@@ -363,7 +365,9 @@ def kl_decomposition(
     if z.ndim != 2:
         raise ValueError(f"z must be [batch, latents], got shape {z.shape}; flatten the latents first")
     batch_size = z.shape[0]
-    if dataset_size < batch_size:
+    if batch_size < 1:
+        raise ValueError(f"z must hold an example or more, got shape {z.shape}")
+    if require_count("dataset_size", dataset_size) < batch_size:
         raise ValueError(f"dataset_size must be at least the batch size {batch_size}, got {dataset_size}")
     if estimator not in ("weighted", "stratified"):
         raise ValueError(f'estimator must be "weighted" or "stratified", got {estimator!r}')

@@ -14,13 +14,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Num, Shaped
 
 from jaxgen.losses._checks import (
+    as_array,
     as_float,
     as_observed,
     as_pair,
     as_predictions,
+    as_real,
+    as_real_scalar,
     as_targets,
     hide,
     require_broadcastable,
+    require_count,
     require_positive,
     require_same_shape,
     sum_per_example,
@@ -66,7 +70,7 @@ def gaussian_nll(
     """
     mean, targets = as_targets("mean", as_predictions("mean", mean), "targets", targets)
     require_positive("scale", scale)
-    scale = jnp.asarray(scale)
+    scale = as_real("scale", scale)
     require_broadcastable("scale", scale, "mean", mean.shape)
     if jnp.issubdtype(scale.dtype, jnp.floating) and not scale.weak_type:
         mean = mean.astype(jnp.promote_types(mean.dtype, scale.dtype))
@@ -206,7 +210,7 @@ def categorical_nll(
         >>> categorical_nll(jnp.zeros((2, 3, 4)), jnp.array([[0, 1, 2], [3, 3, 3]])).round(4)
         Array([4.1589, 4.1589], dtype=float32)
     """
-    logits, labels = as_predictions("logits", logits), jnp.asarray(labels)
+    logits, labels = as_predictions("logits", logits), as_array("labels", labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels must be integers, got {labels.dtype}; use jnp.argmax on one-hot labels")
     labels = _wide(labels)
@@ -269,10 +273,9 @@ def discretized_logistic_nll(
         >>> jnp.exp(-nll).sum().round(4)
         Array(1., dtype=float32)
     """
-    if num_levels < 2:
-        raise ValueError(f"num_levels must be at least 2, got {num_levels}")
+    num_levels = require_count("num_levels", num_levels, least=2)
     mean, log_scale = as_pair("mean", mean, "log_scale", log_scale)
-    levels = jnp.asarray(targets)
+    levels = as_array("targets", targets)
     if not jnp.issubdtype(levels.dtype, jnp.integer):
         raise TypeError(f"targets must be integer levels from 0 to {num_levels - 1}, got {levels.dtype}")
     require_same_shape("mean", mean, "targets", levels)
@@ -334,6 +337,7 @@ def optimal_gaussian_scale(
         Array(3., dtype=float32)
     """
     mean, targets = as_targets("mean", as_predictions("mean", mean), "targets", targets)
+    as_real_scalar("floor", floor)
     require_positive("floor", floor)
     observed = as_observed(mask, mean.shape)
     mean, targets = hide(observed, mean, targets)
@@ -375,7 +379,7 @@ def bits_per_dim(nll: Num[ArrayLike, "*shape"], num_dims: int, *, bin_width: flo
         >>> bits_per_dim(jnp.zeros(1), 784, bin_width=1 / 256)
         Array([8.], dtype=float32)
     """
-    if num_dims < 1:
-        raise ValueError(f"num_dims must be at least 1, got {num_dims}")
+    num_dims = require_count("num_dims", num_dims)
+    as_real_scalar("bin_width", bin_width)
     require_positive("bin_width", bin_width)
     return (as_float("nll", nll) - num_dims * math.log(bin_width)) / (num_dims * math.log(2))

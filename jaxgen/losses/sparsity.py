@@ -3,18 +3,26 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import as_float, require_broadcastable, require_non_negative
+from jaxgen.losses._checks import (
+    as_float,
+    as_real,
+    require_broadcastable,
+    require_non_negative,
+)
 
 
 def _group_norms(weights: Array, axis: int | Sequence[int]) -> Array:
     """Norms with `axis` kept as 1; the gradient at a zero group is zero, a subgradient, and not NaN."""
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    if not axes or any(not -weights.ndim <= a < weights.ndim for a in axes):
-        raise ValueError(f"axis {axis} must name axes of weights, whose shape is {weights.shape}")
+    given = tuple(axis) if isinstance(axis, Sequence) else (axis,)
+    axes = {a % weights.ndim for a in given if isinstance(a, (int, np.integer)) and -weights.ndim <= a < weights.ndim}
+    if not axes or len(axes) < len(given):
+        raise ValueError(f"axis {axis} must name axes of weights, whose shape is {weights.shape}, each once")
+    axes = tuple(sorted(axes))
     squares = jnp.sum(jnp.square(weights), axis=axes, keepdims=True)
     zero = squares == 0
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))
@@ -88,7 +96,7 @@ def prox_group_lasso(
     values = as_float("weights", weights)
     require_non_negative("threshold", threshold)
     norms = _group_norms(values, axis)
-    threshold = jnp.asarray(threshold, values.dtype)
+    threshold = as_real("threshold", threshold).astype(values.dtype)
     require_broadcastable("threshold", threshold, "the group norms", norms.shape)
     dead = norms <= threshold
     shrinkage = jnp.where(dead, 0, 1 - threshold / jnp.where(dead, 1, norms))

@@ -345,6 +345,42 @@ REFUSED = {
         lambda: L.prox_group_lasso(Z34, -1.0, axis=0),
         "threshold must not be negative, got -1",
     ),
+    "scalar floor": (
+        lambda: L.optimal_gaussian_scale(Z34, Z34, floor=np.ones(3)),
+        r"floor must be one number, got an array of shape \(3,\)",
+    ),
+    "floor for each latent": (
+        lambda: L.free_bits(Z34, floor=np.ones(4)),
+        r"floor must be one number, got an array of shape \(4,\)",
+    ),
+    "bin widths": (lambda: L.bits_per_dim(Z34[0], 7, bin_width=np.ones(4)), "bin_width must be one number"),
+    "mmd bandwidths": (lambda: L.maximum_mean_discrepancy(Z34, Z34, bandwidth=np.ones(3)), "bandwidth must be one"),
+    "mmd without dimensions": (
+        lambda: L.maximum_mean_discrepancy(Z34[:, :0], Z34[:, :0]),
+        r"got \(3, 0\) and \(3, 0\); dim must not be 0",
+    ),
+    "no example to decompose": (
+        lambda: L.kl_decomposition(Z34[:0], Z34[:0], Z34[:0], dataset_size=9),
+        r"z must hold an example or more, got shape \(0, 4\)",
+    ),
+    "KL of each latent": (
+        lambda: L.negative_elbo(Z34, Z34),
+        r"nll and kl must be \[batch\], got shape \(3, 4\)",
+    ),
+    "negative target": (
+        lambda: L.gradient_penalty(_smooth_critic, Z34, Z34, jax.random.key(0), target=-1.0),
+        "target must not be negative, got -1",
+    ),
+    "target for each example": (
+        lambda: L.gradient_penalty(_smooth_critic, Z34, Z34, jax.random.key(0), target=np.ones(3)),
+        r"target must be one number, got an array of shape \(3,\)",
+    ),
+    "critic of the whole batch": (
+        lambda: L.r1_penalty(jnp.sum, Z34),
+        r"critic must map a batch to \[batch\] logits, got \(3, 4\) to \(\)",
+    ),
+    "an axis twice": (lambda: L.group_lasso(Z34, axis=(0, -2)), r"axis \(0, -2\) must name axes .* each once"),
+    "no axis": (lambda: L.group_lasso(Z34, axis=None), "axis None must name axes of weights"),
     "penalty shapes": (
         lambda: L.gradient_penalty(_smooth_critic, Z34, Z34[:2], jax.random.key(0)),
         r"real and fake .*\(3, 4\) and \(2, 4\)",
@@ -360,6 +396,56 @@ def test_bad_input_is_refused_with_its_value(name, monkeypatch):
     call, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+REFUSED_TYPES = {
+    "levels": (lambda: L.discretized_logistic_nll(Z34, Z34, K34, num_levels=2.5), "num_levels must be an integer.*2.5"),
+    "dimensions": (lambda: L.bits_per_dim(Z34[0], 784.0), "num_dims must be an integer.* got 784.0"),
+    "dimensions that are NaN": (lambda: L.bits_per_dim(Z34[0], np.nan), "num_dims must be an integer.* got nan"),
+    "traced dimensions": (
+        lambda: jax.jit(lambda d: L.bits_per_dim(Z34[0], d))(7),
+        "num_dims must be an integer known while tracing",
+    ),
+    "codes": (lambda: L.kl_one_hot_uniform(2.5), "num_codes must be an integer.* got 2.5"),
+    "data set": (
+        lambda: L.kl_decomposition(Z34, Z34, Z34, dataset_size=np.nan),
+        "dataset_size must be an integer.* got nan",
+    ),
+    "complex scale": (lambda: L.gaussian_nll(Z34, Z34, scale=1j), "scale must be real"),
+    "traced complex scale": (
+        lambda: jax.eval_shape(lambda s: L.gaussian_nll(Z34, Z34, scale=s), np.complex64(1)),
+        "scale must be real, got complex64",
+    ),
+    "scale that is text": (lambda: L.gaussian_nll(Z34, Z34, scale="unit"), "scale must be real"),
+    "complex isotropic scale": (lambda: L.kl_isotropic_gaussian(Z34, 1j), "scale must be real"),
+    "complex beta": (lambda: L.negative_elbo(Z34[0], Z34[0], beta=1j), "beta must be real"),
+    "complex mask": (lambda: L.gaussian_nll(Z34, Z34, mask=Z34 + 1j), "mask must be real, got complex64"),
+    "no mean": (lambda: L.gaussian_nll(None, Z34), "mean must be an array or a number, got None"),
+    "no targets": (lambda: L.bernoulli_nll(Z34, "digits"), "targets must be an array or a number, got 'digits'"),
+    "two axes": (lambda: L.importance_weighted_bound(Z34, axis=(0, 1)), r"axis must be an integer, got \(0, 1\)"),
+    "integer critic": (
+        lambda: L.r1_penalty(lambda x: jnp.argmax(x, -1), Z34),
+        "the critic's output must be floating point, got int32",
+    ),
+    "critic of two outputs": (
+        lambda: L.r1_penalty(lambda x: (x[:, 0], x), Z34),
+        "the critic's output must be an array or a number",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_TYPES)
+def test_what_is_no_number_of_its_kind_is_refused_by_name(name, monkeypatch):
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    call, message = REFUSED_TYPES[name]
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_an_axis_may_be_a_number_of_numpy(monkeypatch):
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    weights = np.array([[3.0, 4.0], [6.0, 8.0]], np.float32)
+    assert L.group_lasso(weights, axis=np.int64(1)) == 15
 
 
 def test_targets_of_the_wrong_kind_are_refused():
