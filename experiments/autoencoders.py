@@ -2,18 +2,24 @@
 
 command:   python experiments/autoencoders.py
 hardware:  two CPU cores
-time:      5 minutes
+time:      3 minutes
 expected:  squared error an image of PCA, within 0.1%, and its subspace; of the best linear denoiser, within 1%;
            a network that denoises digits it has not seen better than the best linear map
 source:    exact: scikit-learn's PCA; W = C(C + σ²I)⁻¹ for the covariance C of the data
 
 A linear autoencoder trained on squared error spans the principal subspace (Baldi and Hornik, 1989). The best linear
 denoiser of x + σε is x̂ = m + W(x̃ − m); its expected squared error is σ² tr W.
+
+Error and subspace are not learned equally fast: component 21 in the place of component 20 costs 0.15% of the error and
+turns the subspace by 90°. The gradient along such a swap is as small as the gap between the two eigenvalues: of three
+seeds, Adam left one 17° off after 6000 updates, at the best of three rates. Muon gives every direction of a weight's
+gradient the same length, and was 0.01° off after 1500; the linear autoencoders are trained with it, at rate 0.1.
 """
 
 from pathlib import Path
 
 import numpy as np
+import optax
 from figures import Figure, Outcome, Scale, evaluated, main, pictures
 from files import ALL, TEST, TRAIN, digits_file
 
@@ -62,21 +68,23 @@ def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
 
     figures = []
     whole, rows, _ = digits_file(workdir, train=ALL, test=ALL)
-    full_batch = Options(batch_size=len(rows), learning_rate=1e-2, schedule="cosine", seeds=seeds, log_every=500)
+    full_batch = Options(batch_size=len(rows), schedule="cosine", seeds=seeds, log_every=500)
+    steps, rate = 2000, 0.1
+    muon = {"autoencoder": optax.contrib.muon(optax.cosine_decay_schedule(rate, steps))}
     for latents in (2, 10, 20, 32):
         path = workdir / f"linear-{latents}"
         arguments = {**LINEAR, "latents": latents}
-        options = full_batch._replace(steps=6000)
-        runs.train("autoencoder", arguments, data=str(whole), workdir=path, options=options)
+        options = full_batch._replace(steps=steps, learning_rate=rate)
+        runs.train("autoencoder", arguments, data=str(whole), workdir=path, options=options, optimizers=muon)
         pca = PCA(latents).fit(rows)
         best = float(np.square(rows - pca.inverse_transform(pca.transform(rows))).sum(axis=1).mean())
         values, exact = evaluated(path)["squared_error"], "exact: sklearn PCA"
         figures.append(Figure(f"linear, {latents} latents: squared error", values, "", best, exact, 1e-3 * best))
         angles = [largest_angle(affine(run)[0], np.asarray(pca.components_)) for run in replicas(path, seeds)]
-        figures.append(Figure(f"linear, {latents} latents: angle to PCA", angles, "degrees", 0.0, exact, 2.0, "below"))
+        figures.append(Figure(f"linear, {latents} latents: angle to PCA", angles, "degrees", 0.0, exact, 1.0, "below"))
 
     first, rows, unseen = digits_file(workdir, train=TRAIN, test=TEST)
-    wide = Options(epochs=400, batch_size=500, learning_rate=3e-3, schedule="cosine", seeds=seeds)
+    wide = Options(steps=1200, batch_size=250, learning_rate=3e-3, schedule="cosine", seeds=seeds)
     for level in LEVELS:
         path = workdir / f"denoising-linear-{level}"
         arguments = {**LINEAR, "latents": 64, "level": level}
@@ -88,7 +96,7 @@ def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
         figures.append(Figure(f"linear denoising, σ = {level}: squared error", values, "", best, exact, 1e-2 * best))
 
         path = workdir / f"denoising-{level}"
-        arguments = {"latents": 64, "level": level, "hidden": (512, 512)}
+        arguments = {"latents": 64, "level": level, "hidden": (512,)}
         runs.train("denoising_autoencoder", arguments, data=str(first), workdir=path, options=wide)
         best = expected_error(*wiener(rows, level), unseen, level)
         linear = "the best linear denoiser of the training digits, on the test digits"
