@@ -152,7 +152,8 @@ def impute(
     if complete is None:
         raise UserError(f"{run.config['model']} does not impute: it models no joint density of the values")
     if num < 1 or draws < 1:
-        raise UserError(f"--num and --draws must be at least 1, got {num} and {draws}")
+        name, value = ("num", num) if num < 1 else ("draws", draws)
+        raise UserError(f"--{name} must be at least 1, got {value}")
     check_seeds(seed)
     dataset = dataset_for(run, data, data_dir)
     split = dict(dataset.test)

@@ -40,6 +40,8 @@ def evaluate(path: str | Path, *, which: Which = "best", importance_samples: int
     """
     compilation_cache()
     config = read_config(Path(path))
+    if importance_samples is not None and importance_samples < 0:
+        raise UserError(f"--importance-samples must be at least 0, got {importance_samples}; 0 leaves the estimate out")
     overrides = {} if importance_samples is None else {"importance_samples": importance_samples}
     if overrides and "importance_samples" not in config["arguments"]:
         raise UserError(f"{config['model']} has no --importance-samples: it gives no estimate of log p(x)")
