@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -24,6 +25,7 @@ def _nearest_mode(samples: ArrayLike, centers: ArrayLike) -> tuple[Array, Array]
     _checks.matrix("samples", samples)
     _checks.matrix("centers", centers)
     _checks.same_columns("samples", samples, "centers", centers)
+    _checks.finite("centers", centers)
     return _nearest(_checks.floating(samples), _checks.floating(centers))
 
 
@@ -128,7 +130,8 @@ def reverse_kl(counts: Real[ArrayLike, "*shape"], reference: Real[ArrayLike, "..
       A scalar in nats; nan where all counts are zero.
 
     Raises:
-      ValueError: if `counts` is not a vector, or `reference` has another shape.
+      ValueError: if `counts` is not a vector, `reference` has another shape or is all zeros, or a number known at
+        call time is negative.
 
     Reference:
       Lin, Khetan, Fanti, Oh, PacGAN, 2018, section 4.1.
@@ -141,7 +144,17 @@ def reverse_kl(counts: Real[ArrayLike, "*shape"], reference: Real[ArrayLike, "..
     reference = np.ones(np.shape(counts)) if reference is None else reference
     if np.shape(reference) != np.shape(counts):
         raise ValueError(f"reference must have the shape of counts, got {np.shape(reference)} and {np.shape(counts)}.")
-    counts, reference = _checks.floating(counts), _checks.floating(reference)
+    counts, reference = _not_negative("counts", counts), _not_negative("reference", reference)
+    if not isinstance(reference, jax.core.Tracer) and not np.any(np.asarray(reference)):
+        raise ValueError("reference must count something, got zeros only.")
     generated = counts / jnp.sum(counts)
     xlogy = jax.scipy.special.xlogy
     return jnp.sum(xlogy(generated, generated) - xlogy(generated, reference / jnp.sum(reference)))
+
+
+def _not_negative(name: str, counts: ArrayLike) -> Array:
+    """Counts as floats; a negative one is refused where it is seen, and NaN where it is not."""
+    counts = _checks.floating(counts)
+    if not isinstance(counts, jax.core.Tracer) and np.any(np.asarray(counts) < 0):
+        raise ValueError(f"{name} must not be negative, got {np.asarray(counts).min():g}.")
+    return jnp.where(counts < 0, jnp.nan, counts)

@@ -46,8 +46,7 @@ def mutual_information_gap(
     1.0
     """
     values, labels = _factors.paired(codes, factors, min_latents=2)
-    if num_bins < 2:
-        raise ValueError(f"num_bins must be at least 2, got {num_bins}.")
+    _checks.count("num_bins", num_bins, 2)
     gaps = []
     for label in labels.T:
         information = np.array([_mutual_information(_bins(code, num_bins), label) for code in values.T])
@@ -121,6 +120,8 @@ def dci(
     """
     from sklearn.ensemble import RandomForestClassifier
 
+    _checks.count("num_trees", num_trees)
+    _checks.count("seed", seed, 0)
     values, labels = _factors.paired(codes, factors, min_latents=2)
     fit, held_out = _factors.split(len(values), seed)
     importances, accuracies = [], []
@@ -213,6 +214,7 @@ def sap(codes: Real[ArrayLike, "*shape_codes"], factors: Real[ArrayLike, "*shape
     """
     from sklearn.tree import DecisionTreeClassifier
 
+    _checks.count("seed", seed, 0)
     values, labels = _factors.paired(codes, factors, min_latents=2)
     fit, held_out = _factors.split(len(values), seed)
     gaps = []

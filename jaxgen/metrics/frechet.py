@@ -90,8 +90,11 @@ def frechet_distance(
     >>> frechet_distance(np.zeros(2), np.eye(2), np.array([3.0, 4.0]), 4 * np.eye(2))
     27.0
     """
+    for name, x in {"mean_a": mean_a, "cov_a": cov_a, "mean_b": mean_b, "cov_b": cov_b}.items():
+        if np.iscomplexobj(x):
+            raise TypeError(f"{name} must be real, got complex numbers; leave out an imaginary part that is zero.")
     first, second = np.asarray(mean_a, dtype=np.float64), np.asarray(mean_b, dtype=np.float64)
-    if first.ndim != 1 or first.shape != second.shape:
+    if first.ndim != 1 or first.size < 1 or first.shape != second.shape:
         raise ValueError(f"mean_a and mean_b must have equal shapes [dims], got {first.shape} and {second.shape}.")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("mean_a and mean_b must be finite; look for the example that has nan features.")

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Key
 
+from jaxgen.metrics import _checks
+
 
 def importance_weighted_log_likelihood(
     log_weights: Callable[[Key[Array, " count"]], Float[Array, "count batch"]],
@@ -33,7 +35,9 @@ def importance_weighted_log_likelihood(
       [batch], nats.
 
     Raises:
-      ValueError: if ``num_samples`` is less than 1.
+      ValueError: if ``num_samples`` or ``max_elements`` is less than 1, or ``log_weights`` does not return
+        [count, batch].
+      TypeError: if one of them is no integer, or the weights are not floating point.
 
     Reference: Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016.
 
@@ -41,13 +45,19 @@ def importance_weighted_log_likelihood(
     >>> importance_weighted_log_likelihood(exact, jax.random.key(0), num_samples=7).tolist()
     [-2.0, -2.0, -2.0]
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    num_samples = _checks.count("num_samples", num_samples)
+    max_elements = _checks.count("max_elements", max_elements)
 
     def weights_of(index: Array) -> Array:
         return log_weights(jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index))
 
     one = jax.make_jaxpr(weights_of)(jnp.arange(1))
+    shapes = [aval.shape for aval in one.out_avals]
+    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][0] != 1:
+        raise ValueError(f"log_weights must map 1 key to weights of shape (1, batch), got {shapes}.")
+    (shape,) = one.out_avals
+    if not jnp.issubdtype(shape.dtype, jnp.floating):
+        raise TypeError(f"log_weights must return floating point numbers, got {shape.dtype}.")
     count = min(num_samples, max(1, max_elements // _largest(one.jaxpr)))
 
     def add(total: Array, chunk: Array) -> tuple[Array, None]:
@@ -55,7 +65,6 @@ def importance_weighted_log_likelihood(
         weights = jnp.where((index < num_samples)[:, None], weights_of(index), -jnp.inf)
         return jnp.logaddexp(total, jax.nn.logsumexp(weights, axis=0)), None
 
-    (shape,) = one.out_avals
     start = jnp.full(shape.shape[1:], -jnp.inf, shape.dtype)
     total, _ = jax.lax.scan(add, start, jnp.arange(-(-num_samples // count)))
     return total - jnp.log(num_samples)

@@ -51,7 +51,7 @@ def factor_vae_score(
     1.0
     """
     values, labels = _factors.paired(codes, factors)
-    _check_draws(labels, num_votes=num_votes, group_size=group_size, threshold=threshold)
+    _check_draws(labels, num_votes=num_votes, group_size=group_size, threshold=threshold, seed=seed)
     values = _factors.active(values, threshold)
     if values.shape[1] == 0:
         return 0.0
@@ -100,8 +100,8 @@ def beta_vae_score(
 
     Raises:
       ValueError: if the examples differ in number, a factor is constant or has a value with one example only,
-        there is one factor only, a code is not finite, `num_votes` is below 1, `group_size` below 2, or
-        `threshold` negative.
+        there is one factor only, a code is not finite, `num_votes` is so small that a factor is never drawn for
+        the fit, `group_size` is below 2, or `threshold` negative.
       TypeError: if `factors` are not integers.
 
     Reference:
@@ -117,7 +117,7 @@ def beta_vae_score(
     from sklearn.preprocessing import StandardScaler
 
     values, labels = _factors.paired(codes, factors)
-    _check_draws(labels, num_votes=num_votes, group_size=group_size, threshold=threshold)
+    _check_draws(labels, num_votes=num_votes, group_size=group_size, threshold=threshold, seed=seed)
     if labels.shape[1] < 2:
         raise ValueError(f"factors must have at least 2 columns, got shape {labels.shape}.")
     values = _factors.active(values, threshold)
@@ -129,6 +129,12 @@ def beta_vae_score(
         shared, first, second = groups.draw_pairs(group_size)
         differences.append(np.abs(values[first] - values[second]).mean(axis=0))
         targets.append(shared)
+    undrawn = set(range(labels.shape[1])) - set(targets[:num_votes])
+    if undrawn:
+        raise ValueError(
+            f"num_votes must be large enough that every factor is drawn to fit the classifier, got {num_votes} without "
+            f"factor {min(undrawn)}; the default is 800."
+        )
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     classifier.fit(differences[:num_votes], targets[:num_votes])
     return float(np.mean(classifier.predict(differences[num_votes:]) == targets[num_votes:]))
@@ -168,10 +174,11 @@ class _Groups:
         return self.order[self.starts[shared][values] + offsets, shared]
 
 
-def _check_draws(labels: np.ndarray, *, num_votes: int, group_size: int, threshold: float | int) -> None:
+def _check_draws(labels: np.ndarray, *, num_votes: int, group_size: int, threshold: float | int, seed: int) -> None:
     """Hyperparameters in range, and no value so rare that its group is one example repeated."""
-    _checks.above("num_votes", num_votes, 1, inclusive=True)
-    _checks.above("group_size", group_size, 2, inclusive=True)
+    _checks.count("num_votes", num_votes)
+    _checks.count("group_size", group_size, 2)
+    _checks.count("seed", seed, 0)
     _checks.above("threshold", threshold, inclusive=True)
     rare = [k for k, column in enumerate(labels.T) if np.bincount(column).min() < 2]
     if rare:

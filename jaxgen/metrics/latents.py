@@ -25,7 +25,7 @@ def active_units(means: Float[ArrayLike, "*shape"], *, threshold: ArrayLike = 0.
       A scalar integer.
 
     Raises:
-      ValueError: if `means` is not a matrix with two examples or more, or `threshold` is negative.
+      ValueError: if `means` is not a matrix with two examples or more, holds a NaN, or `threshold` is negative.
 
     Reference:
       Burda, Grosse, Salakhutdinov, Importance weighted autoencoders, 2016, section 5.
@@ -34,5 +34,6 @@ def active_units(means: Float[ArrayLike, "*shape"], *, threshold: ArrayLike = 0.
     1
     """
     _checks.matrix("means", means, min_rows=2)
+    _checks.finite("means", means)
     _checks.above("threshold", threshold, inclusive=True)
     return jnp.sum(jnp.var(_checks.floating(means), axis=0) > threshold)

@@ -42,7 +42,7 @@ def precision_recall(
       `PrecisionRecall(precision, recall)`.
 
     Raises:
-      ValueError: if an argument is not a matrix, the dimensions differ, or `k` is out of range.
+      ValueError: if an argument is not a matrix or not finite, the dimensions differ, or `k` is out of range.
 
     Reference:
       Kynkäänniemi, Karras, Laine, Lehtinen, Aila, Improved precision and recall metric for assessing
@@ -55,8 +55,10 @@ def precision_recall(
     _checks.matrix("real", real)
     _checks.matrix("fake", fake)
     _checks.same_columns("real", real, "fake", fake)
+    _checks.finite("real", real)
+    _checks.finite("fake", fake)
     fewest = min(np.shape(real)[0], np.shape(fake)[0])
-    if not 1 <= k < fewest:
+    if not 1 <= _checks.count("k", k, 0) < fewest:
         raise ValueError(f"k must be at least 1 and less than the number of points ({fewest}), got {k}.")
     real, fake = _checks.floating(real), _checks.floating(fake)
     center = jnp.mean(real, axis=0)

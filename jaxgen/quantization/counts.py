@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Integer, Num
@@ -109,7 +110,8 @@ def _float_counts(counts: ArrayLike) -> Array:
         counts.ndim >= 1 and counts.shape[-1] >= 1,
         f"counts must be [..., codes] with at least one code, but the shape is {counts.shape}",
     )
-    if is_concrete(counts) and counts.size and jnp.any(counts < 0):
-        raise ValueError(f"counts must not be negative, but one is {counts.min()}")
+    # NumPy's comparison, since under `jit` JAX's would trace what is known.
+    if is_concrete(counts) and np.any(np.asarray(counts) < 0):
+        raise ValueError(f"counts must not be negative, but one is {np.asarray(counts).min()}")
     counts = counts.astype(jnp.promote_types(counts.dtype, jnp.float32))
     return jnp.where(counts < 0, jnp.nan, counts)

@@ -85,7 +85,7 @@ def finite_scalar_indices(codes: Float[ArrayLike, "..."], *, levels: Sequence[in
     half_width = counts // 2
     if is_concrete(codes):
         require(
-            bool(jnp.all(jnp.abs(codes) <= 1)),
+            bool(np.all(np.abs(np.asarray(codes)) <= 1)),
             "codes must lie in [-1, 1], but some do not: pass what finite_scalar_quantize returned",
         )
     digits = jnp.round(codes.astype(jnp.float32) * half_width).astype(jnp.int32) + jnp.asarray(half_width)
@@ -116,7 +116,7 @@ def finite_scalar_codes(indices: Integer[ArrayLike, "*batch"], *, levels: Sequen
     counts = _check_levels(levels)
     indices, num_codes = as_indices("indices", indices), math.prod(levels)
     if is_concrete(indices) and indices.size:
-        low, high = int(jnp.min(indices)), int(jnp.max(indices))
+        low, high = int(np.asarray(indices).min()), int(np.asarray(indices).max())
         require(
             low >= 0 and high < num_codes,
             f"indices run from {low} to {high}, but levels {tuple(levels)} make {num_codes} codes: "

@@ -250,9 +250,10 @@ def _check_mixture(name: str, mixture: GaussianMixture) -> None:
         return
     for part in ("weights", "means", "covariances"):
         require_finite(f"{name}.{part}", getattr(mixture, part))
-    full = len(covariances) == 3
-    variances = np.diagonal(mixture.covariances, axis1=1, axis2=2) if full else np.asarray(mixture.covariances)
-    lightest, narrowest = float(np.min(mixture.weights)), float(variances.min())
+    # NumPy's arrays, since under `jit` JAX's would be traced though they are known.
+    spreads = np.asarray(mixture.covariances)
+    variances = np.diagonal(spreads, axis1=1, axis2=2) if spreads.ndim == 3 else spreads
+    lightest, narrowest = float(np.asarray(mixture.weights).min()), float(variances.min())
     require(lightest >= 0, f"{name}.weights must not be negative, but one is {lightest}")
     require(narrowest > 0, f"{name}.covariances must have variances above 0, but one is {narrowest}")
 

@@ -173,7 +173,7 @@ def lookup(codebook: Float[ArrayLike, "..."], indices: Integer[ArrayLike, "*batc
         f"codebook must be [codes, dim] with at least one code, but its shape is {codebook.shape}",
     )
     if is_concrete(indices) and indices.size:
-        low, high = int(np.min(indices)), int(np.max(indices))
+        low, high = int(np.asarray(indices).min()), int(np.asarray(indices).max())
         require(
             low >= 0 and high < codebook.shape[0],
             f"indices run from {low} to {high}, but the codebook has {codebook.shape[0]} codes: "

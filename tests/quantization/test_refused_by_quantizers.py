@@ -8,13 +8,18 @@ import pytest
 from jaxgen.quantization import (
     GaussianMixture,
     ScalarQuantizer,
+    finite_scalar_codes,
+    finite_scalar_indices,
     gaussian_mixture,
     kmeans,
     lloyd_max,
     lloyd_max_from_samples,
+    lookup,
     mixture_log_joint,
     optimal_scalar_quantizer,
+    perplexity,
     quantize_scalar,
+    usage,
 )
 
 KEY = jax.random.key(0)
@@ -113,3 +118,23 @@ def test_nan_has_no_level():
     levels, indices = quantize_scalar(np.array([0.2, np.nan, 1.2]), QUANTIZER)
     np.testing.assert_array_equal(levels, [0, np.nan, 1])
     np.testing.assert_array_equal(indices, [0, 2, 1])
+
+
+def test_what_is_known_inside_jit_is_checked_there_and_traces():
+    counts, indices, points = jnp.array([3.0, 1.0, 0.0]), jnp.array([0, 8]), jnp.asarray(POINTS)
+    mixture = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), MIXTURE)
+    mixture = mixture._replace(covariances=jnp.stack([jnp.eye(3)] * 2))
+
+    @jax.jit
+    def measured(offset):
+        codes = finite_scalar_codes(indices, levels=(3, 3))
+        found = finite_scalar_indices(jnp.asarray(np.array([[1.0, -1.0]], np.float32)), levels=(3, 3))
+        assert jnp.shape(mixture_log_joint(points, mixture)) == (6, 2)
+        assert jnp.shape(lookup(points, indices[:1])) == (1, 3)
+        return perplexity(counts) + offset, usage(counts), codes, found
+
+    exact = np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
+    value, share, codes, found = measured(1.0)
+    np.testing.assert_allclose([value, share], [exact + 1, 2 / 3], rtol=1e-6)
+    np.testing.assert_array_equal(codes, [[-1, -1], [1, 1]])
+    np.testing.assert_array_equal(found, [2])
