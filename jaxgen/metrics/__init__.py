@@ -12,7 +12,7 @@ from jaxgen.metrics.frechet import FeatureStatistics, feature_statistics, freche
 from jaxgen.metrics.importance import importance_weighted_log_likelihood
 from jaxgen.metrics.interventions import beta_vae_score, factor_vae_score
 from jaxgen.metrics.kernel import kernel_distance
-from jaxgen.metrics.latents import active_units
+from jaxgen.metrics.latents import active_units, mutual_information
 from jaxgen.metrics.likelihood import parzen_log_likelihood
 from jaxgen.metrics.precision import PrecisionRecall, precision_recall
 from jaxgen.metrics.reconstruction import psnr
@@ -32,6 +32,7 @@ __all__ = [
     "precision_recall",
     # latents
     "active_units",
+    "mutual_information",
     # disentanglement of codes, given the factors
     "DCI",
     "beta_vae_score",
