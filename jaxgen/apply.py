@@ -52,7 +52,7 @@ def encode(
     dataset = dataset_for(run, data, data_dir)
     arrays: dict[str, Any] = {"fingerprint": fingerprint(run)}
     for name, split in (("train", dataset.train), ("test", dataset.test)):
-        arrays[f"x_{name}"] = _mapped(run, split, lambda x, told: encoder(run.params, run.statistics, x, **told))
+        arrays[f"x_{name}"] = mapped(run, split, lambda x, told: encoder(run.params, run.statistics, x, **told))
         if "label" in split:
             arrays[f"y_{name}"] = np.asarray(split["label"])
     return _save(out or Path(path) / "codes.npz", arrays)
@@ -100,7 +100,7 @@ def decode(
             f"{here}; encode the data again, or give the run that made them"
         )
     decoded = {
-        name: _mapped(
+        name: mapped(
             run, {"codes": array}, lambda z, _, apply=decoder: apply(run.params, run.statistics, z), examples="codes"
         )
         for name, array in arrays.items()
@@ -170,7 +170,7 @@ def impute(
         values = complete(run.params, run.statistics, x, key, num, method=method, draws=draws, noise=noise, **told)
         return jnp.moveaxis(values, 0, 1)
 
-    completions = np.moveaxis(_mapped(run, split, filled, keys=keys), 1, 0)
+    completions = np.moveaxis(mapped(run, split, filled, keys=keys), 1, 0)
     names = {} if dataset.names is None else {"names": np.array(dataset.names)}
     return _save(out or Path(path) / "imputed.npz", {"x": completions, "mask": observed, **names})
 
@@ -214,7 +214,7 @@ def _read_mask(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
     return mask.reshape(shape)
 
 
-def _mapped(
+def mapped(
     run: Run,
     split: Mapping[str, np.ndarray],
     function: Callable[..., Any],

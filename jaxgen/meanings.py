@@ -16,6 +16,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "kl": ("nats", "KL(q(z|x) ‖ p(z)): the rate, what the code costs"),
     "rate": ("nats", "what the code costs"),
     "distortion": ("nats", "−log p(x | code)"),
+    "mutual_information": ("nats", "I(x; z), what the code tells of the example; at most log of their number"),
     "loss": ("nats", "the objective, by which the best checkpoint is chosen"),
     "active_units": ("latents", "that tell the decoder something: variance of the mean, or KL of a class, above 0.01"),
     "mmd": ("", "squared maximum mean discrepancy of the codes from the prior"),

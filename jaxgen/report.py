@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import plots
+from jaxgen.apply import mapped
 from jaxgen.data import Dataset, load
 from jaxgen.errors import UserError
 from jaxgen.folder import read_config, write_json
 from jaxgen.losses import bits_per_dim
 from jaxgen.meanings import figure_rows, in_nats
+from jaxgen.metrics import mutual_information
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
 from jaxgen.pictures import curves, pictures, sample_figure
 from jaxgen.runs import DATA_ARGUMENTS, Run, Which, compilation_cache, factory, open_run, preparation
@@ -25,6 +28,9 @@ from jaxgen.training.feed import num_bytes
 from jaxgen.training.options import Options, check_seeds, num_steps
 from jaxgen.whole import whole
 from jaxgen.writers import read_jsonl
+
+#: Test examples among which I(x; z) is counted, at most: time grows with their square.
+_NUM_INFORMED = 5000
 
 
 def evaluate(path: str | Path, *, which: Which = "best", importance_samples: int | None = None) -> list[FigureRow]:
@@ -74,7 +80,31 @@ def _evaluate(run: Run, dataset: Dataset) -> evaluation.Figures:
     evaluator = evaluation.Evaluator(run.model, dataset.test, preparation(run.config), devices, resident=resident)
     learned = run.params, run.statistics
     figures = evaluation.summarize(run.model, evaluator(*replicate(learned, devices)), replicas=replicas)
-    return figures | evaluation.coverage(run.model, dataset, *learned, replicas=replicas)
+    return figures | evaluation.coverage(run.model, dataset, *learned, replicas=replicas) | _information(run, dataset)
+
+
+def _information(run: Run, dataset: Dataset) -> evaluation.Figures:
+    """I(x; z) over the first test examples, where the posterior is a Gaussian and no condition says a part of it."""
+    posterior, replicas = run.model.posterior, run.config["options"]["seeds"]
+    if posterior is None or run.model.condition is not None:
+        return {}
+
+    def of_replica(params: Any, statistics: Any, x: jax.Array) -> jax.Array:
+        return jnp.stack(posterior(params, statistics, x), axis=1)
+
+    def posteriors(x: jax.Array, _told: Mapping[str, Any]) -> jax.Array:
+        own = run.params, run.statistics
+        return of_replica(*own, x) if replicas == 1 else jax.vmap(of_replica, (0, 0, None), 1)(*own, x)
+
+    def of_split(found: np.ndarray) -> float:
+        mean, logvar = np.moveaxis(found, 1, 0)
+        z = mean + np.exp(logvar / 2) * jax.random.normal(jax.random.key(0), mean.shape)
+        return float(mutual_information(z, mean, logvar).mean())
+
+    found = mapped(run, {name: a[:_NUM_INFORMED] for name, a in dataset.test.items()}, posteriors)
+    rows = [found] if replicas == 1 else list(np.moveaxis(found, 1, 0))
+    values = [of_split(row) for row in rows]
+    return {"mutual_information": values[0] if replicas == 1 else values}
 
 
 def _bits(figures: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:

@@ -375,3 +375,17 @@ def test_a_model_of_ones_own_is_told_neither_nats_nor_a_prior(monkeypatch, tmp_p
     assert "nats" not in page
     assert "prior" not in re.sub("no_prior", "", page)
     assert "over the range of its own codes" in page
+
+
+def test_codes_tell_nothing_of_the_example_where_all_are_the_same_and_all_where_none_meet(shown, trained, digits):
+    """I(x; z) between 0 and the log of the number of examples, of each replica its own."""
+    run = runs.open_run(trained, index=None, which="last")
+    scales = jnp.array([0.0, 1.0, 1e6])  # of the encoder's weights, for each of three replicas
+    weights = jax.tree.map(lambda a: a * scales.reshape(-1, *[1] * (a.ndim - 1)), run.params["vae"]["encoder"])
+    run = run._replace(params={"vae": run.params["vae"] | {"encoder": weights}})
+    nothing, some, everything = report._information(run, digits)["mutual_information"]
+    np.testing.assert_allclose(nothing, 0, atol=1e-5)
+    assert 0.01 < some < np.log(297) - 0.1
+    np.testing.assert_allclose(everything, np.log(297), rtol=1e-4)
+    assert report._information(shown("vae", SMALL).run, digits)["mutual_information"] > 0
+    assert report._information(shown("conditional_vae", SMALL).run, digits) == {}
