@@ -3,7 +3,7 @@
 command:   python experiments/transfer.py
 hardware:  two CPU cores; for --scale full one GPU, and MNIST in TFDS_DATA_DIR
 time:      2 minutes; full is not yet measured
-expected:  with 50 labels, the fine-tuned encoder at least as accurate as the same network from scratch
+expected:  with 50 labels, the frozen and the fine-tuned encoder at least as accurate as the same network from scratch
 source:    own gate: 0 points of accuracy or more
 
 An encoder learns from all training digits without labels, and is then used in either of two ways: frozen, its codes
@@ -11,10 +11,14 @@ the input of a logistic regression, or as the start of a classifier that learns 
 classifier from a random start, and logistic regression on as many principal components. The frozen way is a workflow
 of files, which needs neither the encoder nor JAX once the codes are written:
 
-    jaxgen train denoising_autoencoder --latents 32 --workdir runs/encoder
+    jaxgen train denoising_autoencoder --latents 32 --level 0.5 --epochs 150 --workdir runs/encoder
     jaxgen encode runs/encoder --checkpoint last        # x_train, y_train, x_test, y_test in runs/encoder/codes.npz
 
 A seed is another encoder and another choice of labels, the same for all four ways, with as many of each class.
+
+On the small digits, frozen codes lead with 50 labels by 5 points, also over principal components under the same head:
+what noise of σ = 0.5 would drown is no part of the code, so a linear head cannot overfit to it. Fine-tuning gives most
+of this lead away, since all that can overfit learns again. From 200 labels on the four are alike.
 """
 
 from collections.abc import Mapping
@@ -80,10 +84,10 @@ def principal(train: Labelled, test: Labelled, latents: int) -> tuple[Labelled, 
 def picture(found: Mapping[str, np.ndarray], data: str) -> MatplotlibFigure:
     """Accuracy against the number of labels: means over seeds, with a deviation to either side."""
     figure, axes = new_axes(3.9)
-    for (name, values), color in zip(found.items(), LINES):
-        mean, spread = values.mean(axis=1), values.std(axis=1, ddof=1 if values.shape[1] > 1 else 0)
-        axes.plot(COUNTS, mean, color=color, marker="o", markersize=4.5, label=name)
-        axes.fill_between(COUNTS, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+    for place, ((name, values), color) in enumerate(zip(found.items(), LINES)):
+        spread = values.std(axis=1, ddof=1) if values.shape[1] > 1 else None
+        beside = np.asarray(COUNTS) * 1.03 ** (place - 1.5)  # bars that lay on one another could not be told apart
+        axes.errorbar(beside, values.mean(axis=1), spread, color=color, marker="o", markersize=4.5, label=name)
     axes.set(xscale="log", xlabel=f"labels, {data}", ylabel="test accuracy, %")
     axes.set_xticks(COUNTS, [str(count) for count in COUNTS])
     axes.minorticks_off()
@@ -108,18 +112,18 @@ def run(*, seeds: int = 5, scale: Scale = "cpu", workdir: Path) -> Outcome:
     shares[FROZEN] = [[of_codes(*codes[i], count, seed=i) for i in range(seeds)] for count in COUNTS]
     shares[OF_PCA] = [[of_codes(*components, count, seed=i) for i in range(seeds)] for count in COUNTS]
     found = {name: 100 * np.asarray(values) for name, values in shares.items()}
-    gain = (found[FINE_TUNED][0] - found[SCRATCH][0]).tolist()
     figures = [
         Figure(f"{count} labels: {name}", values[row].tolist(), "%", None, "own measurement")
         for row, count in enumerate(COUNTS)
         for name, values in found.items()
     ]
-    figures.append(
-        Figure(f"{COUNTS[0]} labels: fine-tuned − from scratch", gain, "%", 0.0, "own gate: 0 or more", 0.0, "above")
-    )
+    gate = ("own gate: 0 or more", 0.0, "above")
+    for name in (FROZEN, FINE_TUNED):
+        gain = (found[name] - found[SCRATCH])[0].tolist()
+        figures.append(Figure(f"{COUNTS[0]} labels: {name} − {SCRATCH}", gain, "%", 0.0, *gate))
     caption = (
         "Accuracy on the test digits against the number of labels. Frozen codes and principal components of the same "
-        "width feed a logistic regression; the other two learn as a whole. Bands: one deviation over seeds."
+        "width feed a logistic regression; the other two learn as a whole. Bars: one deviation over seeds."
     )
     return Outcome(figures, {"labels": (caption, save(picture(found, setting.data), workdir / "labels.png"))})
 
