@@ -62,6 +62,17 @@ def test_a_linear_classifier_learns_what_logistic_regression_learns():
     assert ours.min() > 0.75
 
 
+def test_each_encoder_learns_the_labels_of_its_own_seed():
+    train = DIGITS[0]
+    weights = np.stack([np.eye(64)] * 2)
+    for seed in range(2):
+        told = chosen(train.y, 50, seed=seed)
+        own = Labelled(train.x[told], train.y[told])
+        found = accuracies(linear(weights), train, own, labels=50, steps=200, learning_rate=3e-3)
+        assert found[seed] == 1.0
+        assert found[1 - seed] < 0.96
+
+
 def test_pairs_have_the_same_labels_and_head_and_no_encoder_heeds_its_neighbours():
     train, test = DIGITS
     weights = np.random.default_rng(0).normal(size=(3, 64, 4)) / 8
