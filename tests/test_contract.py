@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from jaxgen import models, runs
-from jaxgen.cli import _argument_help
+from jaxgen.flags import argument_help
 from jaxgen.data import check_values, load
 from jaxgen.data.prepare import make_prepare
 from jaxgen.errors import UserError
@@ -101,7 +101,7 @@ def test_the_signature_is_the_configuration(name):
     """Keyword-only, typed, with a default unless the data decides; each explained in the docstring."""
     factory = getattr(models, name)
     signature = inspect.signature(factory, eval_str=True)
-    explained = _argument_help(factory)
+    explained = argument_help(factory)
     assert list(explained) == list(signature.parameters)
     for parameter in signature.parameters.values():
         assert parameter.kind is parameter.KEYWORD_ONLY, parameter
