@@ -14,10 +14,10 @@ import optax
 import pytest
 
 from jaxgen import models, runs
-from jaxgen.flags import argument_help
 from jaxgen.data import check_values, load
 from jaxgen.data.prepare import make_prepare
 from jaxgen.errors import UserError
+from jaxgen.flags import argument_help
 from jaxgen.model import AXIS, Model, check_players
 from jaxgen.training.state import State, create
 from jaxgen.training.step import update
