@@ -1,8 +1,8 @@
 """A run of four steps, made once for all who look at it."""
 
 import pytest
-from commands import TRAIN
 
+from cli.commands import TRAIN
 from jaxgen.cli import main
 
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import help_of, sentence
 
+from cli.commands import help_of, sentence
 from jaxgen import models, runs
 from jaxgen.cli import COMMANDS, _train_arguments, main
 from jaxgen.data import names

@@ -8,8 +8,8 @@ import sys
 import threading
 
 import pytest
-from commands import SMALL, TRAIN
 
+from cli.commands import SMALL, TRAIN
 from jaxgen import runs
 from jaxgen.cli import _unless_said, main
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from commands import TRAIN, refused, sentence
 
+from cli.commands import TRAIN, refused, sentence
 from jaxgen import runs
 from jaxgen.cli import main
 from jaxgen.errors import UserError

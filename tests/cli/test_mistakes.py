@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from commands import SMALL, TRAIN, refused, sentence
 
+from cli.commands import SMALL, TRAIN, refused, sentence
 from jaxgen import runs
 from jaxgen.cli import main
 
