@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import optax
-from figures import Figure, Outcome, Scale, evaluated, main, pictures
+from figures import Figure, Outcome, evaluated, main, pictures
 from files import ALL, TEST, TRAIN, digits_file
 
 from jaxgen import runs
@@ -63,7 +63,7 @@ def replicas(path: Path, seeds: int) -> list[runs.Run]:
     return [runs.open_run(path, index=index, which="last") for index in range(seeds)]
 
 
-def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
+def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     from sklearn.decomposition import PCA
 
     figures = []

@@ -1,8 +1,8 @@
 """What an experiment returns, how it is judged against its reference, and what is kept of it.
 
 An experiment is a module with a head (command, hardware, time, expected figure and its source) and one function
-``run(*, seeds, scale, workdir) -> Outcome``. `main` is the command line of one such module; ``reproduce.py`` runs
-several and writes the table.
+``run(*, seeds, workdir) -> Outcome``, with ``scale`` besides where there is a published setting that does not fit two
+cores. `main` is the command line of one such module; ``reproduce.py`` runs several and writes the table.
 """
 
 import inspect
@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
     pictures: Mapping[str, tuple[str, Path]] = {}
 
 
-#: ``run(*, seeds, scale, workdir) -> Outcome``
+#: ``run(*, seeds, workdir) -> Outcome`` or ``run(*, seeds, scale, workdir) -> Outcome``
 Run = Callable[..., Outcome]
 
 
@@ -198,15 +198,22 @@ def stopwatch(workdir: Path) -> Iterator[Callable[[], float]]:
         record.write_text(json.dumps(spent()))
 
 
+def scales(run: Run) -> tuple[Scale, ...]:
+    """The settings that an experiment has."""
+    return ("cpu", "full") if "scale" in inspect.signature(run).parameters else ("cpu",)
+
+
 def perform(name: str, run: Run, *, seeds: int, scale: Scale) -> tuple[Outcome, float]:
     """Runs an experiment in its own folder under ``runs/``, or goes on with it; returns its seconds as well."""
     from jaxgen.errors import UserError
 
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {seeds}")
+    if scale not in scales(run):
+        raise UserError(f"{name} has one setting, which two cores are enough for; leave --scale {scale} out")
     workdir = ROOT / "runs" / "experiments" / name / f"{scale}-{seeds}"
     with stopwatch(workdir) as spent:
-        outcome = run(seeds=seeds, scale=scale, workdir=workdir)
+        outcome = run(seeds=seeds, workdir=workdir, **({"scale": scale} if len(scales(run)) > 1 else {}))
         return outcome, spent()
 
 

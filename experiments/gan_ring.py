@@ -15,13 +15,13 @@ three seeds); noise of two dimensions, as the data; a rate of 2e-3 that falls to
 
 from pathlib import Path
 
-from figures import Figure, Outcome, Scale, evaluated, main, pictures
+from figures import Figure, Outcome, evaluated, main, pictures
 
 from jaxgen import runs
 from jaxgen.training import Options
 
 
-def run(*, seeds: int = 5, scale: Scale = "cpu", workdir: Path) -> Outcome:
+def run(*, seeds: int = 5, workdir: Path) -> Outcome:
     path = workdir / "gan"
     options = Options(steps=10_000, batch_size=128, learning_rate=2e-3, schedule="cosine", seeds=seeds)
     runs.train("gan", {"activation": "tanh", "noise_dim": 2}, data="ring", workdir=path, options=options)

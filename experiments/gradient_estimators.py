@@ -29,7 +29,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import Figure, Outcome, Scale, main
+from figures import Figure, Outcome, main
 from jax import Array
 from jax.typing import ArrayLike
 from matplotlib.figure import Figure as MatplotlibFigure
@@ -297,7 +297,7 @@ def picture(measured: Measured, truth: Truth) -> MatplotlibFigure:
     return figure
 
 
-def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
+def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     toy = make_toy()
     hard = jnp.stack([hard_gradient(toy, temperature) for temperature in TEMPERATURES])
     truth = Truth(exact_gradient(toy), exact_bound_gradient(toy), hard)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from figures import Figure, Outcome, Scale, main, pictures
+from figures import Figure, Outcome, main, pictures
 from files import TEST, TRAIN, digits_file
 
 from jaxgen import runs
@@ -66,7 +66,7 @@ def guesses(path: Path, seeds: int, x: np.ndarray, **how: object) -> list[np.nda
     return found
 
 
-def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
+def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     from sklearn.decomposition import PCA
 
     half, train, test, seen_train, seen_test = half_missing(workdir)

@@ -13,7 +13,7 @@ slow, hence the high rate, the whole set as one batch and a rate that falls to z
 
 from pathlib import Path
 
-from figures import Figure, Outcome, Scale, evaluated, main, pictures
+from figures import Figure, Outcome, evaluated, main, pictures
 from files import ALL, digits_file
 
 from jaxgen import runs
@@ -22,7 +22,7 @@ from jaxgen.training import Options
 TOLERANCE = 0.01
 
 
-def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
+def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     from sklearn.decomposition import PCA
 
     data, rows, _ = digits_file(workdir, train=ALL, test=ALL)

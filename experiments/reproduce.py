@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from figures import HEADINGS, PICTURE_BYTES, RESULTS, ROOT, Scale, columns, perform, result, show
+from figures import HEADINGS, PICTURE_BYTES, RESULTS, ROOT, Scale, columns, perform, result, scales, show
 from PIL import Image
 
 from jaxgen.errors import UserError
@@ -28,8 +28,8 @@ from jaxgen.folder import write_json
 
 README = ROOT / "experiments" / "README.md"
 BEGIN, END = "<!-- results: written by reproduce.py -->", "<!-- end of results -->"
-#: What an experiment's function takes, by which it is known.
-_RUN = {"seeds", "scale", "workdir"}
+#: What an experiment's function takes, by which it is known; ``scale`` besides where it has two.
+_RUN = {"seeds", "workdir"}
 
 
 def experiments() -> dict[str, str]:
@@ -41,7 +41,7 @@ def experiments() -> dict[str, str]:
             if (
                 isinstance(node, ast.FunctionDef)
                 and node.name == "run"
-                and {a.arg for a in node.args.kwonlyargs} == _RUN
+                and {a.arg for a in node.args.kwonlyargs} - {"scale"} == _RUN
             ):
                 found[path.stem] = ast.get_docstring(tree) or ""
     return found
@@ -58,16 +58,18 @@ def reproduce(
     """Run experiments, keep their figures, and write the table of experiments/README.md.
 
     Args:
-      names: Experiments to run, or "all".
+      names: Experiments to run, or "all" that have the scale.
       seeds: Replicas of each; the experiment's own number by default.
-      scale: cpu takes minutes on two cores, full is the published setting.
+      scale: cpu takes minutes on two cores; full is the published setting, where an experiment has one.
       table: Only write the table again.
     """
     known = experiments()
     if not names and not table:
         raise UserError(f"name an experiment, or all: {', '.join(known)}")
     code = 0
-    for name in known if "all" in names else names:
+    if "all" in names:
+        names = tuple(name for name in known if scale in scales(importlib.import_module(name).run))
+    for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"

@@ -11,7 +11,7 @@ Both learn the first 1500 digits and are judged on the last 297.
 
 from pathlib import Path
 
-from figures import Figure, Outcome, Scale, evaluated, main, pictures
+from figures import Figure, Outcome, evaluated, main, pictures
 
 from jaxgen import runs
 from jaxgen.data import load
@@ -29,7 +29,7 @@ def linear_log_likelihood(latents: int) -> float:
     return float(PCA(latents).fit(train).score(test))
 
 
-def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
+def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     demo, bits = workdir / "demo", workdir / "bits"
     options = Options(epochs=200, learning_rate=2e-3, schedule="cosine", seeds=seeds)
     runs.train("vae", DEMO, data="digits", workdir=demo, options=options)

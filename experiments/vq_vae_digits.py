@@ -9,13 +9,13 @@ source:    own measurement; a codebook is healthy where its perplexity is a good
 
 from pathlib import Path
 
-from figures import Figure, Outcome, Scale, evaluated, main, pictures
+from figures import Figure, Outcome, evaluated, main, pictures
 
 from jaxgen import runs
 from jaxgen.training import Options
 
 
-def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
+def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     path = workdir / "vq_vae"
     options = Options(epochs=100, learning_rate=2e-3, schedule="cosine", seeds=seeds)
     runs.train("vq_vae", {"hidden": (32,)}, data="digits", workdir=path, options=options)

@@ -157,10 +157,10 @@ def test_time_adds_up_over_interrupted_attempts(tmp_path):
         assert 100.0 < spent() < 110.0
 
 
-def _toy(folder, *, value: float) -> None:
+def _toy(folder, *, value: float, scale: str = "") -> None:
     (folder / "toy.py").write_text(
         '"""A toy."""\nfrom figures import Figure, Outcome\n\n'
-        "def run(*, seeds=2, scale='cpu', workdir):\n"
+        f"def run(*, seeds=2, {scale}workdir):\n"
         f"    return Outcome([Figure('toy figure', [{value}] * seeds, 'nats', 1.0, 'exact', 0.1)])\n"
     )
 
@@ -209,3 +209,17 @@ def test_what_cannot_be_run_says_why(project):
         reproduce.reproduce()
     assert reproduce.reproduce(("toy",), seeds=0) == 2
     assert not (project / "results" / "toy-cpu.json").exists()
+
+
+def test_an_experiment_of_one_setting_has_no_other_scale(project, capsys):
+    _toy(project, value=1.0)
+    assert reproduce.reproduce(("toy",), scale="full") == 2
+    assert "toy has one setting" in capsys.readouterr().err
+    assert reproduce.reproduce(("all",), scale="full") == 0
+    assert not (project / "results").exists()
+
+
+def test_an_experiment_of_two_settings_is_told_which(project):
+    _toy(project, value=1.0, scale="scale='cpu', ")
+    assert reproduce.reproduce(("all",), scale="full") == 0
+    assert (project / "results" / "toy-full.json").exists()
