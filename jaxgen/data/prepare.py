@@ -1,7 +1,7 @@
 """What happens to raw bytes inside the compiled step: scaling, dequantization, binarization."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -29,11 +29,17 @@ def make_prepare(*, scale: float, binarize: Binarize = "none", dequantize: bool 
     Returns:
       ``(keys [batch], raw) -> batch``; arrays other than ``x`` pass through.
 
+    Raises:
+      ValueError: for an unknown binarization.
+
     >>> prepare = make_prepare(scale=255.0)
     >>> raw = {"x": jnp.array([[0, 255]], jnp.uint8)}
     >>> prepare(jax.random.split(jax.random.key(0), 1), raw)["x"].tolist()
     [[0.0, 1.0]]
     """
+
+    if binarize not in get_args(Binarize):
+        raise ValueError(f"binarize must be one of {', '.join(get_args(Binarize))}, got {binarize!r}")
 
     def prepare(keys: Array, raw: Mapping[str, Array]) -> dict[str, Array]:
         x = raw["x"].astype(jnp.float32)

@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from jaxgen.data import Dataset
 from jaxgen.data.dataset import take_rows
+from jaxgen.errors import UserError, nearest
 from jaxgen.metrics import mode_counts, reverse_kl
 from jaxgen.model import Model, example_keys
 from jaxgen.training.devices import Devices, cut, first, parallel, place, share, sum_over_devices
@@ -117,6 +118,19 @@ def _flatten(figures: Mapping[str, Any]) -> dict[str, float]:
         else:
             flat |= {f"{name}/{i:02d}": float(v) for i, v in enumerate(np.ravel(value))}
     return flat
+
+
+def check_objective(model: Model, figures: Figures) -> None:
+    """Stops where the figure that the best checkpoint is chosen by is not evaluated: no best one would be kept.
+
+    Raises:
+      UserError: with the figures that are there.
+    """
+    if model.objective is not None and model.objective not in figures:
+        raise UserError(
+            f"the model's objective {model.objective!r} is no evaluated figure; {nearest(model.objective, figures)} "
+            f"(with None the last checkpoint alone is kept)"
+        )
 
 
 @cache

@@ -161,6 +161,7 @@ class _Run:
         replicas, (params, statistics) = self.options.seeds, (self.state.params, self.state.statistics)
         means = self.evaluator(params, statistics)
         figures = evaluation.summarize(self.model, means, replicas=replicas)
+        evaluation.check_objective(self.model, figures)
         if self.dataset.modes is not None and self.model.sample is not None:
             here = on_first((params, statistics))
             figures |= evaluation.coverage(self.model, self.dataset, *here, replicas=replicas)

@@ -3,13 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import optax
 
 from jaxgen.data.prepare import Binarize
-from jaxgen.errors import UserError
-from jaxgen.model import Model
+from jaxgen.errors import UserError, nearest
+from jaxgen.model import Model, check_players
 
 Schedule = Literal["constant", "cosine", "staircase"]
 
@@ -25,7 +25,8 @@ class Options(NamedTuple):
       schedule: Learning rate over the run: constant, cosine to zero, or staircase: rate·10^(−i/7) in stage i = 0 … 7 of
         relative length 3^i (Burda et al., 2016).
       seed: Decides initialization, data order and noise.
-      seeds: Replicas trained side by side in one compiled program, with seeds seed, seed + 1, …
+      seeds: Replicas trained side by side in one compiled program, with seeds seed, seed + 1, …; the best checkpoint is
+        that of their mean objective.
       binarize: How grey values become bits: dynamic draws them each time an example is seen, threshold cuts at ½.
       dequantize: Fill the steps between grey levels with uniform noise.
       log_every: Rounds between two log points; 0 is a fiftieth of the run, at most 100.
@@ -55,7 +56,8 @@ def num_steps(options: Options, *, num_examples: int, updates: int) -> int:
     """Rounds of a run: an epoch is as many rounds as use every example once.
 
     Raises:
-      UserError: for steps or epochs that are not positive or given both, or a batch larger than the set.
+      UserError: for numbers out of range, steps and epochs both given, an unknown schedule or binarization, or a batch
+        larger than the set.
     """
     for name in ("steps", "epochs", "batch_size", "seeds", "memory_budget"):
         value = getattr(options, name)
@@ -65,6 +67,10 @@ def num_steps(options: Options, *, num_examples: int, updates: int) -> int:
     for name in ("log_every", "evaluate_every"):
         if getattr(options, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must not be negative, got {getattr(options, name)}")
+    for name, choices in (("schedule", Schedule), ("binarize", Binarize)):
+        value = getattr(options, name)
+        if value not in get_args(choices):  # the command line checks it, Python does not
+            raise UserError(f"--{name} {value!r} is not known; {nearest(str(value), get_args(choices))}")
     if options.steps is not None and options.epochs is not None:
         raise UserError(
             f"--steps {options.steps} and --epochs {options.epochs} each say how long to train; give one of them"
@@ -121,9 +127,15 @@ def measure_every(options: Options) -> int:
 
 
 def make_optimizers(model: Model, options: Options, steps: int) -> Mapping[str, Any]:
-    """The model's own optimizers, or Adam for every player."""
+    """The model's own optimizers, or Adam for every player.
+
+    Raises:
+      ValueError: if the model's own optimizers do not name its players.
+    """
     optimizers = {}
     for player, turns in model.turns.items():
         schedule = learning_rate_schedule(options, steps * turns)
-        optimizers[player] = model.optimizers(schedule)[player] if model.optimizers else optax.adam(schedule)
+        made = model.optimizers(schedule) if model.optimizers else dict.fromkeys(model.turns, optax.adam(schedule))
+        check_players(model, optimizers=made)
+        optimizers[player] = made[player]
     return optimizers

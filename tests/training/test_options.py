@@ -1,5 +1,6 @@
 """Lengths of runs, learning rates, and what cannot be."""
 
+import inspect
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import optax
 import pytest
 from toys import Counted, denoiser, numbered, quadratic_game
 
+from jaxgen.data.prepare import make_prepare
 from jaxgen.errors import UserError
 from jaxgen.training import Options, loop, train
 from jaxgen.training.options import learning_rate_schedule, make_optimizers, num_steps, with_intervals
@@ -116,6 +118,8 @@ def test_log_points_inside_a_call_are_means_of_their_own_rounds(monkeypatch):
         ({"learning_rate": 0.0}, "--learning-rate"),
         ({"learning_rate": math.nan}, "--learning-rate"),
         ({"learning_rate": math.inf}, "--learning-rate"),
+        ({"schedule": "cosin"}, "--schedule 'cosin' is not known; did you mean 'cosine'"),
+        ({"binarize": "dynamc"}, "--binarize 'dynamc' is not known; did you mean 'dynamic'"),
     ],
 )
 def test_options_out_of_range_are_named(given, message):
@@ -136,3 +140,23 @@ def test_optimizers_must_name_the_players():
         train(
             denoiser(), numbered(), Options(steps=2, batch_size=8), optimizers={"other": optax.sgd(0.1)}, num_devices=1
         )
+
+
+def test_the_models_own_optimizers_must_name_the_players():
+    model = denoiser()._replace(optimizers=lambda rate: {"other": optax.sgd(rate)})
+    with pytest.raises(ValueError, match=r"`optimizers` lacks \['denoiser'\] and adds \['other'\]"):
+        train(model, numbered(), Options(steps=2, batch_size=8), num_devices=1)
+
+
+def test_an_objective_that_is_no_figure_is_named_at_the_first_evaluation():
+    console = Counted()
+    with pytest.raises(UserError, match="objective 'lss' is no evaluated figure; did you mean 'loss'"):
+        options = Options(steps=4, batch_size=8, evaluate_every=2)
+        train(denoiser()._replace(objective="lss"), numbered(), options, console=console, num_devices=1)
+    assert max(step for step, _, _ in console.points) == 2
+
+
+def test_bits_of_an_unknown_kind_are_refused():
+    # Without the hook's own check of the annotation, as a user would call it.
+    with pytest.raises(ValueError, match="none, dynamic, threshold, got 'dynamc'"):
+        inspect.unwrap(make_prepare)(scale=1.0, binarize="dynamc")
