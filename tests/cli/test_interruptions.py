@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 
 from cli.commands import SMALL, TRAIN
 from jaxgen import runs
-from jaxgen.cli import _unless_said, main
+from jaxgen.cli import main
+from jaxgen.process import _unless_said
 
 
 @pytest.fixture
@@ -154,3 +156,20 @@ def test_a_warning_is_shown_once():
         "  import warnings\n  for text in 'aba':\n    with warnings.catch_warnings(): warnings.warn(text)"
     )
     assert done.stderr == "jaxgen: warning: a\njaxgen: warning: b\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "streams", "code", "said"),
+    [
+        (["list"], "> /dev/full", 2, "jaxgen: the output cannot be written (No space left on device)"),
+        (["--help"], ">&-", 0, ""),
+        (["evaluate", "nowhere"], "2>&-", 2, ""),
+        (["evaluate", "nowhere"], "2> /dev/full", 2, ""),
+    ],
+)
+def test_a_stream_that_is_full_or_closed_is_no_traceback(arguments, streams, code, said):
+    command = " ".join([shlex.quote(sys.executable), "-m", "jaxgen", *arguments, streams])
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
