@@ -134,8 +134,8 @@ class _Run:
         self.rounds = parallel(
             make_rounds(model, optimizers, prepare, measure_every=measure_every(options)),
             self.devices,
-            in_axes=(0, None, 0, None),
-            replica_axes=(0, None, 0, None),
+            in_axes=(0, None, 0, None, None),
+            replica_axes=(0, None, 0, None, None),
             donate=(0,),
         )
         self.start, self.figures, self.logged = 0, {}, _Sums()
@@ -225,7 +225,8 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
     stop = next_stop(step, rounds)
     pending = fetch(step, stop)
     while step < steps and not (signum := agree(caught[0] if caught else 0)):
-        run.state, metrics = run.rounds(run.state, run.feed.data, pending.result(), np.int32(stop - step))
+        limits = np.int32(step), np.int32(stop - step)
+        run.state, metrics = run.rounds(run.state, run.feed.data, pending.result(), *limits)
         here, step = step, stop
         # While the device computes, the next batches are gathered and the call before is looked at.
         stop = next_stop(step, agree(rounds))

@@ -133,8 +133,10 @@ def make_rounds(
         nothing broken is handed back unseen.
 
     Returns:
-      ``(state, data, feed, limit) -> (state, {"player/metric": [length]})``. Each piece of ``feed`` (see ``pick``)
-      holds either ``index`` [rounds, updates, batch] into ``data``, which lies on the device, or the examples.
+      ``(state, data, feed, start, limit) -> (state, {"player/metric": [length]})``. Each piece of ``feed`` (see
+      ``pick``) holds either ``index`` [rounds, updates, batch] into ``data``, which lies on the device, or the
+      examples. ``start`` is ``state.step``, but one for all replicas: what depends on it stays a condition under a
+      ``vmap`` over states, and is not computed whether it holds or not.
     """
 
     def gather(data: Mapping[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -142,7 +144,9 @@ def make_rounds(
             return dict(inputs)
         return {name: a[inputs["index"]] for name, a in data.items()}
 
-    def rounds(state: State, data: Mapping[str, Array], feed: Sequence[Mapping[str, Array]], limit: Array):
+    def rounds(
+        state: State, data: Mapping[str, Array], feed: Sequence[Mapping[str, Array]], start: Array, limit: Array
+    ) -> tuple[State, dict[str, Array]]:
         firsts = [next(iter(piece.values())) for piece in feed]
         length, (updates, batch_size) = sum(len(a) for a in firsts), firsts[0].shape[1:3]
         position = jax.lax.axis_index(AXIS) * batch_size + jnp.arange(batch_size)
@@ -150,14 +154,14 @@ def make_rounds(
 
         # Jitted so that its shapes and its operations come out of one trace.
         @jax.jit
-        def play(state: State, data: Mapping[str, Array], position: Array, inputs: Mapping[str, Array], last: Array):
+        def play(state: State, data: Mapping[str, Array], position: Array, inputs: Mapping[str, Array], measure: Array):
             raw = {**gather(data, inputs), "position": position}
-            measure = last | ((state.step + 1) % measure_every == 0)
             return play_round(model, optimizers, prepare, state, raw, measure=measure)
 
         def body(index: Array, carry: tuple[State, dict[str, Array]]):
             state, kept = carry
-            state, metrics = play(state, data, position, pick(feed, index, limit), index + 1 == limit)
+            measure = (index + 1 == limit) | ((start + index + 1) % measure_every == 0)
+            state, metrics = play(state, data, position, pick(feed, index, limit), measure)
             return state, {name: kept[name].at[index].set(value) for name, value in metrics.items()}
 
         shapes = jax.eval_shape(play, state, data, position, pick(feed, 0, limit), limit == 0)[1]

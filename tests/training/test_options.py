@@ -149,9 +149,8 @@ def test_the_models_own_optimizers_must_name_the_players():
 
 
 def test_an_objective_that_is_no_figure_is_named_at_the_first_evaluation():
-    console = Counted()
+    console, options = Counted(), Options(steps=4, batch_size=8, evaluate_every=2)
     with pytest.raises(UserError, match="objective 'lss' is no evaluated figure; did you mean 'loss'"):
-        options = Options(steps=4, batch_size=8, evaluate_every=2)
         train(denoiser()._replace(objective="lss"), numbered(), options, console=console, num_devices=1)
     assert max(step for step, _, _ in console.points) == 2
 

@@ -13,8 +13,9 @@ from jaxgen.data import indices
 from jaxgen.data.prepare import make_prepare
 from jaxgen.model import AXIS, Aux, Model, example_keys
 from jaxgen.training import Options, train
-from jaxgen.training.state import create
-from jaxgen.training.step import play_round
+from jaxgen.training.devices import Devices, parallel
+from jaxgen.training.state import Creator, create
+from jaxgen.training.step import make_rounds, play_round
 
 TURNS, ROUNDS, BATCH, RATE = {"left": 3, "right": 2}, 4, 6, 0.1
 UPDATES = ROUNDS * sum(TURNS.values())
@@ -145,6 +146,38 @@ def cost(model: Model, count) -> int:
         return play_round(model, optimizers, prepare, state, raw)
 
     return weighted(jax.make_jaxpr(jax.vmap(play, axis_name=AXIS))(state, raw).jaxpr, count)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_norm_is_computed_in_the_rounds_that_measure_it_alone(replicas):
+    """Side by side, too: of a condition with a replica axis both branches would run in every round, as a select."""
+    model = denoiser()
+    optimizers = {"denoiser": optax.sgd(0.1)}
+    rounds = make_rounds(model, optimizers, make_prepare(scale=1.0), measure_every=4)
+    run = parallel(
+        rounds,
+        Devices(jax.local_devices()[:1], replicas),
+        in_axes=(0, None, 0, None, None),
+        replica_axes=(0, None, 0, None, None),
+    )
+    batch = {"x": jnp.ones((2, 3)), "position": jnp.arange(2)}
+    states = Creator(model, optimizers)(batch, seeds=range(replicas))
+    feed = jnp.zeros((*(replicas,) * (replicas > 1), 8, 1, 2), jnp.int32)
+    state, index = jax.tree.map(lambda a: a[None], (states, feed))
+    arguments = state, dict(numbered().train), [{"index": index}], np.int32(2), np.int32(5)
+
+    def norms(equation) -> int:
+        """Roots of numbers that carry nothing but the replicas."""
+        return equation.primitive.name == "sqrt" and equation.outvars[0].aval.ndim == (replicas > 1)
+
+    def outside_of_conditions(jaxpr) -> int:
+        inner = [sub for e in jaxpr.eqns if e.primitive.name != "cond" for sub in jaxprs_in_params(e.params)]
+        return sum(map(norms, jaxpr.eqns)) + sum(map(outside_of_conditions, inner))
+
+    traced = jax.make_jaxpr(run)(*arguments).jaxpr
+    assert (outside_of_conditions(traced), weighted(traced, norms)) == (0, 1)
+    measured = np.asarray(run(*arguments)[1]["denoiser/grad_norm"])[0, ..., :5]
+    np.testing.assert_array_equal(measured > 0, np.broadcast_to([False, True, False, False, True], measured.shape))
 
 
 def products(equation) -> int:
