@@ -6,7 +6,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import as_float, require_same_shape
+from jaxgen.losses._checks import as_array, as_float, require_same_shape
 
 
 def reparameterize(key: Array, mean: Num[ArrayLike, "*shape"], logvar: Num[ArrayLike, "..."]) -> Float[Array, "*shape"]:
@@ -36,6 +36,7 @@ def reparameterize(key: Array, mean: Num[ArrayLike, "*shape"], logvar: Num[Array
         >>> reparameterize(jax.random.key(0), jnp.array([1.0, 2.0]), jnp.full(2, -60.0))
         Array([1., 2.], dtype=float32)
     """
+    mean, logvar = as_array("mean", mean), as_array("logvar", logvar)
     dtype = jnp.result_type(mean, logvar)
     mean, logvar = as_float("mean", mean), as_float("logvar", logvar)
     require_same_shape("mean", mean, "logvar", logvar)

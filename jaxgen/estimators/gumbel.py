@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Num
 
 from jaxgen.estimators.quantized import straight_through
-from jaxgen.losses._checks import as_float, as_real_scalar, require_positive
+from jaxgen.losses._checks import as_array, as_float, as_positive_scalar
 
 
 def _classes(logits: ArrayLike) -> Array:
@@ -91,10 +91,9 @@ def gumbel_softmax(
         >>> gumbel_softmax(jax.random.key(0), jnp.array([0.0, 50.0]), temperature=0.5, hard=True)
         Array([0., 1.], dtype=float32)
     """
-    dtype = jnp.result_type(logits)
+    dtype = jnp.result_type(as_array("logits", logits))
     logits = _classes(logits)
-    require_positive("temperature", temperature)
-    temperature = as_real_scalar("temperature", temperature).astype(logits.dtype)
+    temperature = as_positive_scalar("temperature", temperature, logits.dtype)
     relaxed = jax.nn.softmax((logits + _gumbel(key, logits)) / temperature, axis=-1)
     if hard:
         winner = jax.nn.one_hot(jnp.argmax(relaxed, axis=-1), logits.shape[-1], dtype=logits.dtype)

@@ -5,7 +5,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import as_float, require_same_shape
+from jaxgen.losses._checks import as_array, as_float, require_same_shape
 
 
 def straight_through(encodings: Num[ArrayLike, "*shape"], codes: Num[ArrayLike, "..."]) -> Float[Array, "*shape"]:
@@ -37,6 +37,7 @@ def straight_through(encodings: Num[ArrayLike, "*shape"], codes: Num[ArrayLike, 
         >>> jax.grad(lambda z: (straight_through(z, jnp.round(z)) ** 2).sum())(jnp.array([0.7, 2.2]))
         Array([2., 4.], dtype=float32)
     """
+    encodings, codes = as_array("encodings", encodings), as_array("codes", codes)
     dtype = jnp.result_type(encodings, codes)
     encodings, codes = as_float("encodings", encodings), as_float("codes", codes)
     require_same_shape("encodings", encodings, "codes", codes)
@@ -77,6 +78,7 @@ def rotation_trick(encodings: Num[ArrayLike, "*shape dim"], codes: Num[ArrayLike
         Array([[ 0., -2.],
                [ 2.,  0.]], dtype=float32)
     """
+    encodings, codes = as_array("encodings", encodings), as_array("codes", codes)
     dtype = jnp.result_type(encodings, codes)
     z, e = as_float("encodings", encodings), as_float("codes", codes)
     require_same_shape("encodings", z, "codes", e)
@@ -89,7 +91,8 @@ def rotation_trick(encodings: Num[ArrayLike, "*shape dim"], codes: Num[ArrayLike
     square = jnp.sum(jnp.square(bisector), axis=-1, keepdims=True)
     defined = (start_norm > 0) & (end_norm > 0) & (square > 10 * jnp.finfo(square.dtype).eps)
     ratio = (end_size / start_size) * (end_norm / jnp.where(defined, start_norm, 1))
-    ratio = jnp.minimum(ratio, jnp.finfo(ratio.dtype).max)
+    # What is left of the largest number holds the sums of products with it.
+    ratio = jnp.minimum(ratio, jnp.finfo(ratio.dtype).max / (16 * z.shape[-1]))
 
     # Zero in value, so that the code stays exact: the map is linear, and is there for its gradient alone.
     change = z - lax.stop_gradient(z)

@@ -7,10 +7,10 @@ from jaxtyping import Float, Num
 
 from jaxgen.losses._checks import (
     as_float,
+    as_positive,
     as_real,
     require_axis,
     require_broadcastable,
-    require_positive,
     require_same_shape,
 )
 from jaxgen.losses.bounds import importance_weighted_bound
@@ -56,8 +56,7 @@ def reinforce(
     """
     log_prob, reward = as_float("log_prob", log_prob), as_float("reward", reward)
     require_same_shape("log_prob", log_prob, "reward", reward)
-    require_positive("scale", scale)
-    baseline, scale = as_real("baseline", baseline), as_real("scale", scale)
+    baseline, scale = as_real("baseline", baseline, reward.dtype), as_positive("scale", scale, reward.dtype)
     require_broadcastable("baseline", baseline, "reward", reward.shape)
     require_broadcastable("scale", scale, "reward", reward.shape)
     signal = lax.stop_gradient((reward - baseline) / scale)
@@ -99,7 +98,17 @@ def leave_one_out_baseline(rewards: Num[ArrayLike, "*shape"], *, axis: int = 0) 
     """
     rewards = as_float("rewards", rewards)
     num_samples = _num_samples("rewards", rewards, axis)
-    return (jnp.sum(rewards, axis=axis, keepdims=True) - rewards) / (num_samples - 1)
+    # Sums of those before and of those after: the sum of all minus its own loses the digits of small rewards beside
+    # a large one, and is NaN where one is infinite.
+    return (_sum_before(rewards, axis) + jnp.flip(_sum_before(jnp.flip(rewards, axis), axis), axis)) / (num_samples - 1)
+
+
+def _sum_before(values: Array, axis: int) -> Array:
+    """Sum of the entries before each one."""
+    axis %= values.ndim
+    shifted = jnp.roll(values, 1, axis)
+    first = lax.broadcasted_iota(jnp.int32, values.shape, axis) == 0
+    return lax.cumsum(jnp.where(first, 0, shifted), axis)
 
 
 def vimco(
@@ -144,4 +153,6 @@ def vimco(
     geometric_mean = leave_one_out_baseline(log_weights)
     replaced = jnp.where(left_out, geometric_mean[:, None], log_weights[None])
     signal = lax.stop_gradient(bound - importance_weighted_bound(replaced, axis=1))
+    # Infinite for the only sample of any weight; times the zero below it would hide the bound.
+    signal = jnp.minimum(signal, jnp.finfo(signal.dtype).max)
     return bound + jnp.sum(signal * (log_prob - lax.stop_gradient(log_prob)), axis=0)

@@ -72,12 +72,11 @@ def update_signal_moments(
         >>> update_signal_moments(init_signal_moments(), jnp.array([1.0, 3.0]), decay=0.5)
         SignalMoments(mean=Array(1., dtype=float32), variance=Array(0.5, dtype=float32))
     """
-    gamma = as_real_scalar("decay", decay)
+    signals = lax.stop_gradient(as_float("signals", signals))
+    gamma = as_real_scalar("decay", decay, signals.dtype)
     if not isinstance(decay, Tracer) and not 0 <= float(np.asarray(decay)) < 1:
         raise ValueError(f"decay must be in [0, 1), got {decay}")
-    for name, moment in moments._asdict().items():
-        as_real_scalar(f"moments.{name}", moment)
-    signals = lax.stop_gradient(as_float("signals", signals))
+    moments = SignalMoments(*(as_real_scalar(f"moments.{name}", m) for name, m in moments._asdict().items()))
     if signals.size < 1:
         raise ValueError(f"signals must not be empty, got shape {signals.shape}")
     mean = jnp.mean(signals)

@@ -7,13 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 
-def as_array(name: str, value: Any) -> Array:
+def as_array(name: str, value: Any, dtype: DTypeLike | None = None) -> Array:
     """The argument as an array; what is none, such as None or text, is refused by its name."""
     try:
-        return jnp.asarray(value)
+        if isinstance(value, str | bytes):  # jnp.asarray would read a number out of it.
+            raise TypeError
+        with np.errstate(over="ignore"):
+            return jnp.asarray(value, dtype)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be an array or a number, got {value!r:.60}") from None
 
@@ -29,17 +32,16 @@ def as_float(name: str, value: ArrayLike) -> Array:
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
-def as_real(name: str, value: Any) -> Array:
-    """The argument as an array of any real type: a scale or a weight may be an integer."""
-    array = as_array(name, value)
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise TypeError(f"{name} must be real, got {array.dtype} of shape {array.shape}")
-    return array
+def as_real(name: str, value: Any, dtype: DTypeLike | None = None) -> Array:
+    """The argument as an array, of its own real type or of the data's: a scale or a weight may be an integer."""
+    if np.iscomplexobj(value):
+        raise TypeError(f"{name} must be real, got {getattr(value, 'dtype', 'complex')} of shape {np.shape(value)}")
+    return as_array(name, value, dtype)
 
 
-def as_real_scalar(name: str, value: Any) -> Array:
+def as_real_scalar(name: str, value: Any, dtype: DTypeLike | None = None) -> Array:
     """`as_real` of one number: an array would broadcast, against the examples or against anything."""
-    number = as_real(name, value)
+    number = as_real(name, value, dtype)
     if number.ndim:
         raise ValueError(f"{name} must be one number, got an array of shape {number.shape}")
     return number
@@ -118,18 +120,33 @@ def _concrete_value(name: str, value: ArrayLike) -> np.ndarray | None:
     return numbers
 
 
-def require_positive(name: str, value: ArrayLike) -> None:
-    """Every number above zero, where the numbers are known; NaN is not."""
+def as_positive(name: str, value: Any, dtype: DTypeLike) -> Array:
+    """The argument in the data's type, every number above zero there where the numbers are known; NaN is not."""
     numbers = _concrete_value(name, value)
-    if numbers is not None and not np.all(numbers > 0):
-        raise ValueError(f"{name} must be positive, got {numbers.min()}")
+    if numbers is not None and not np.all(numbers >= float(jnp.finfo(dtype).tiny)):
+        vanishes = f", which is 0 in {jnp.dtype(dtype)}" if np.min(numbers) > 0 else ""
+        raise ValueError(f"{name} must be positive, got {np.min(numbers)}{vanishes}")
+    return as_real(name, value, dtype)
 
 
-def require_non_negative(name: str, value: ArrayLike) -> None:
-    """No number below zero, where the numbers are known; NaN is refused too."""
+def as_positive_scalar(name: str, value: Any, dtype: DTypeLike) -> Array:
+    """`as_positive` of one number."""
+    as_real_scalar(name, value)
+    return as_positive(name, value, dtype)
+
+
+def as_non_negative(name: str, value: Any, dtype: DTypeLike) -> Array:
+    """The argument in the data's type, no number below zero where the numbers are known; NaN is refused too."""
     numbers = _concrete_value(name, value)
     if numbers is not None and not np.all(numbers >= 0):
-        raise ValueError(f"{name} must not be negative, got {numbers.min()}")
+        raise ValueError(f"{name} must not be negative, got {np.min(numbers)}")
+    return as_real(name, value, dtype)
+
+
+def as_non_negative_scalar(name: str, value: Any, dtype: DTypeLike) -> Array:
+    """`as_non_negative` of one number."""
+    as_real_scalar(name, value)
+    return as_non_negative(name, value, dtype)
 
 
 def as_observed(mask: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:

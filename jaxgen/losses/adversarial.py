@@ -13,11 +13,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
 from jaxgen.losses._checks import (
+    as_array,
     as_float,
+    as_non_negative_scalar,
     as_pair,
     as_predictions,
-    as_real_scalar,
-    require_non_negative,
     sum_per_example,
 )
 
@@ -286,8 +286,9 @@ def wasserstein_generator_loss(fake_logits: Num[ArrayLike, "batch *dims"]) -> Fl
 def _squared_slope(critic: Callable[[Array], Array], points: Array) -> Array:
     """[batch], ‖∂ critic(x)_b / ∂x_b‖², right where an example's logits depend on that example alone."""
     logits, pullback = jax.vjp(critic, points)
-    if as_float("the critic's output", logits).shape[:1] != points.shape[:1]:
-        raise ValueError(f"critic must map a batch to [batch] logits, got {points.shape} to {logits.shape}")
+    shape = as_float("the critic's output", logits).shape
+    if shape[:1] != points.shape[:1]:
+        raise ValueError(f"critic must map a batch to [batch] logits, got {points.shape} to {shape}")
     (slope,) = pullback(jnp.ones_like(logits))
     return sum_per_example(jnp.square(as_float("slope", slope)))
 
@@ -338,9 +339,9 @@ def gradient_penalty(
     share = jax.random.uniform(key, real_values.shape[:1], real_values.dtype)
     share = share.reshape(share.shape + (1,) * (real_values.ndim - 1))
     points = share * real_values + (1 - share) * fake_values
-    require_non_negative("target", target)
-    target = as_real_scalar("target", target)
-    squares = _squared_slope(critic, points.astype(jnp.result_type(real, fake)))
+    target = as_non_negative_scalar("target", target, points.dtype)
+    # The critic sees the points in the data's own type, which may be half of it.
+    squares = _squared_slope(critic, points.astype(jnp.result_type(as_array("real", real), as_array("fake", fake))))
     # The norm has no derivative at a flat critic; zero stands in for it, not NaN.
     flat = squares == 0
     norms = jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, squares)))
@@ -376,4 +377,4 @@ def r1_penalty(critic: Callable[[Array], Array], real: Num[ArrayLike, "batch *di
         Array([25., 25.], dtype=float32)
     """
     as_predictions("real", real)
-    return _squared_slope(critic, jnp.asarray(real))
+    return _squared_slope(critic, as_array("real", real))

@@ -14,13 +14,12 @@ from jaxtyping import Float, Num
 
 from jaxgen.losses._checks import (
     as_float,
+    as_non_negative,
+    as_non_negative_scalar,
     as_pair,
     as_predictions,
-    as_real,
-    as_real_scalar,
     require_axis,
     require_broadcastable,
-    require_non_negative,
     sum_per_example,
 )
 
@@ -59,8 +58,7 @@ def negative_elbo(
     nll, kl = as_pair("nll", nll, "kl", kl)
     if nll.ndim != 1:
         raise ValueError(f"nll and kl must be [batch], got shape {nll.shape}; sum each over its other axes first")
-    require_non_negative("beta", beta)
-    beta = as_real("beta", beta)
+    beta = as_non_negative("beta", beta, kl.dtype)
     require_broadcastable("beta", beta, "nll", nll.shape)
     return nll + beta * kl
 
@@ -140,8 +138,7 @@ def free_bits(
         Array([1.5, 3.5], dtype=float32)
     """
     kl = as_predictions("kl_per_dimension", kl_per_dimension)
-    require_non_negative("floor", floor)
-    floor = as_real_scalar("floor", floor).astype(kl.dtype)
+    floor = as_non_negative_scalar("floor", floor, kl.dtype)
     if per_example:
         return sum_per_example(jnp.maximum(kl, floor))
     mean_kl = jnp.mean(lax.stop_gradient(kl), axis=0)

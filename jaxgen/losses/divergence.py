@@ -14,11 +14,11 @@ from jaxtyping import Float, Num
 
 from jaxgen.losses._checks import (
     as_pair,
+    as_positive,
+    as_positive_scalar,
     as_predictions,
     as_real,
-    as_real_scalar,
     require_count,
-    require_positive,
     require_same_shape,
     sum_per_example,
 )
@@ -114,11 +114,10 @@ def kl_isotropic_gaussian(
         1.2726
     """
     mean = as_predictions("mean", mean)
-    require_positive("scale", scale)
-    scale = as_real("scale", scale)
-    if scale.shape not in ((), mean.shape[:1]):
-        raise ValueError(f"scale must be a scalar or [batch], got shape {scale.shape} for mean {mean.shape}")
-    scale = scale.astype(jnp.result_type(mean.dtype, scale))
+    given = as_real("scale", scale)
+    if given.shape not in ((), mean.shape[:1]):
+        raise ValueError(f"scale must be a scalar or [batch], got shape {given.shape} for mean {mean.shape}")
+    scale = as_positive("scale", scale, jnp.promote_types(mean.dtype, given.dtype) if given.ndim else mean.dtype)
     num_latents = math.prod(mean.shape[1:])
     # σ² − 1 − 2 log σ through expm1, which keeps its digits near σ = 1.
     log_scale = jnp.log(scale)
@@ -199,7 +198,9 @@ def kl_categorical_uniform(logits: Num[ArrayLike, "batch *dims"]) -> Float[Array
     probs = jnp.exp(log_probs)
     # 0 · log 0 = 0 for an excluded class.
     surprise = jnp.where(probs > 0, log_probs, 0) + math.log(logits.shape[-1])
-    return sum_per_example(probs * surprise)
+    # Rounding leaves a sum just below zero, for a uniform choice; the gradient is that of the sum.
+    total = sum_per_example(probs * surprise)
+    return total + lax.stop_gradient(jnp.maximum(-total, 0))
 
 
 def kl_one_hot_uniform(num_codes: int) -> float:
@@ -290,12 +291,11 @@ def maximum_mean_discrepancy(
         raise ValueError(f'kernel must be "imq" or "rbf", got {kernel!r}')
     if bandwidth is None:
         bandwidth = math.sqrt(x.shape[1])
-    as_real_scalar("bandwidth", bandwidth)
-    require_positive("bandwidth", bandwidth)
-    twice_variance = 2 * jnp.square(jnp.asarray(bandwidth))
+    width = as_positive_scalar("bandwidth", bandwidth, jnp.promote_types(x.dtype, y.dtype))
 
     def gram(a: Array, b: Array) -> Array:
-        relative = _squared_distances(a, b) / twice_variance
+        # The square of a small width would underflow, and 0/0 is no kernel.
+        relative = _squared_distances(a, b) / width / width / 2
         return jnp.exp(-relative) if kernel == "rbf" else 1 / (1 + relative)
 
     def within(a: Array) -> Array:
@@ -367,7 +367,8 @@ def kl_decomposition(
     batch_size = z.shape[0]
     if batch_size < 1:
         raise ValueError(f"z must hold an example or more, got shape {z.shape}")
-    if require_count("dataset_size", dataset_size) < batch_size:
+    dataset_size = require_count("dataset_size", dataset_size)
+    if dataset_size < batch_size:
         raise ValueError(f"dataset_size must be at least the batch size {batch_size}, got {dataset_size}")
     if estimator not in ("weighted", "stratified"):
         raise ValueError(f'estimator must be "weighted" or "stratified", got {estimator!r}')

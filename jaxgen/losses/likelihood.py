@@ -18,14 +18,14 @@ from jaxgen.losses._checks import (
     as_float,
     as_observed,
     as_pair,
+    as_positive,
+    as_positive_scalar,
     as_predictions,
     as_real,
-    as_real_scalar,
     as_targets,
     hide,
     require_broadcastable,
     require_count,
-    require_positive,
     require_same_shape,
     sum_per_example,
 )
@@ -69,12 +69,12 @@ def gaussian_nll(
         Array([5.2113], dtype=float32)
     """
     mean, targets = as_targets("mean", as_predictions("mean", mean), "targets", targets)
-    require_positive("scale", scale)
-    scale = as_real("scale", scale)
-    require_broadcastable("scale", scale, "mean", mean.shape)
-    if jnp.issubdtype(scale.dtype, jnp.floating) and not scale.weak_type:
-        mean = mean.astype(jnp.promote_types(mean.dtype, scale.dtype))
-    scale = jnp.broadcast_to(scale.astype(mean.dtype), mean.shape)
+    given = as_real("scale", scale)
+    require_broadcastable("scale", given, "mean", mean.shape)
+    # A learned scale is data as the mean is.
+    if given.ndim and jnp.issubdtype(given.dtype, jnp.floating):
+        mean = mean.astype(jnp.promote_types(mean.dtype, given.dtype))
+    scale = jnp.broadcast_to(as_positive("scale", scale, mean.dtype), mean.shape)
     observed = as_observed(mask, mean.shape)
     mean, targets = hide(observed, mean, targets)
     if observed is not None:
@@ -301,7 +301,7 @@ def optimal_gaussian_scale(
     targets: Shaped[ArrayLike, "..."],
     *,
     mask: Shaped[ArrayLike, "..."] | None = None,
-    floor: float = 1e-6,
+    floor: Num[ArrayLike, ""] = 1e-6,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""The maximum-likelihood scale shared by all entries of a batch: the root of the mean squared error.
@@ -337,8 +337,7 @@ def optimal_gaussian_scale(
         Array(3., dtype=float32)
     """
     mean, targets = as_targets("mean", as_predictions("mean", mean), "targets", targets)
-    as_real_scalar("floor", floor)
-    require_positive("floor", floor)
+    floor = as_positive_scalar("floor", floor, mean.dtype)
     observed = as_observed(mask, mean.shape)
     mean, targets = hide(observed, mean, targets)
     total = jnp.sum(jnp.square(targets - mean))
@@ -347,10 +346,15 @@ def optimal_gaussian_scale(
         count = jnp.sum(jnp.broadcast_to(observed, mean.shape), dtype=mean.dtype)
     if axis_name is not None:
         total, count = lax.psum((total, count), axis_name)
-    return jnp.sqrt(jnp.maximum(total / jnp.maximum(count, 1), floor**2))
+    mean_square = total / jnp.maximum(count, 1)
+    # The root has no derivative at zero, and the square of a small floor would underflow.
+    exact = mean_square == 0
+    return jnp.maximum(jnp.where(exact, 0, jnp.sqrt(jnp.where(exact, 1, mean_square))), floor)
 
 
-def bits_per_dim(nll: Num[ArrayLike, "*shape"], num_dims: int, *, bin_width: float = 1.0) -> Float[Array, "*shape"]:
+def bits_per_dim(
+    nll: Num[ArrayLike, "*shape"], num_dims: int, *, bin_width: Num[ArrayLike, ""] = 1.0
+) -> Float[Array, "*shape"]:
     r"""Nats per example as bits per dimension of the discrete data.
 
     .. math::
@@ -380,6 +384,6 @@ def bits_per_dim(nll: Num[ArrayLike, "*shape"], num_dims: int, *, bin_width: flo
         Array([8.], dtype=float32)
     """
     num_dims = require_count("num_dims", num_dims)
-    as_real_scalar("bin_width", bin_width)
-    require_positive("bin_width", bin_width)
-    return (as_float("nll", nll) - num_dims * math.log(bin_width)) / (num_dims * math.log(2))
+    nll = as_float("nll", nll)
+    bin_width = as_positive_scalar("bin_width", bin_width, nll.dtype)
+    return (nll - num_dims * jnp.log(bin_width)) / (num_dims * math.log(2))

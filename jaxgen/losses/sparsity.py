@@ -8,12 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import (
-    as_float,
-    as_real,
-    require_broadcastable,
-    require_non_negative,
-)
+from jaxgen.losses._checks import as_float, as_non_negative, require_broadcastable
 
 
 def _group_norms(weights: Array, axis: int | Sequence[int]) -> Array:
@@ -94,9 +89,8 @@ def prox_group_lasso(
                [0. , 0. ]], dtype=float32)
     """
     values = as_float("weights", weights)
-    require_non_negative("threshold", threshold)
     norms = _group_norms(values, axis)
-    threshold = as_real("threshold", threshold).astype(values.dtype)
+    threshold = as_non_negative("threshold", threshold, values.dtype)
     require_broadcastable("threshold", threshold, "the group norms", norms.shape)
     dead = norms <= threshold
     shrinkage = jnp.where(dead, 0, 1 - threshold / jnp.where(dead, 1, norms))
