@@ -31,8 +31,9 @@ def impute(
 ) -> Float[Array, "n batch ..."]:
     """Completions of what is NaN in ``x``; what was observed stays as it is.
 
-    - "importance": of ``draws`` latents z ~ q(z|x_o), n are kept with probability ∝ p(x_o|z) p(z) / q(z|x_o),
-      normalized in log space (Mattei and Frellsen, 2019). Exact as ``draws`` grows.
+    - "importance": of ``draws`` latents, n are kept with probability ∝ p(x_o|z) p(z) / proposal(z), normalized in
+      log space (Mattei and Frellsen, 2019). Half are proposed by q(z|x_o) and half by the prior, since an encoder
+      that learned from whole examples may be far off where parts are missing. Exact as ``draws`` grows.
     - "gibbs": n chains of ``draws`` turns between z ~ q(z|x) and x_m ~ p(x_m|z) (Rezende et al., 2014). As good as
       q is near the posterior of a whole example, however far q(z|x_o) may be.
 
@@ -75,14 +76,23 @@ class _Partly:
     prior: PyTree
 
     def importance(self, key: Array, n: int, draws: int) -> Array:
-        """Outputs of n of the draws z ~ q(z|x_o), chosen with probability ∝ p(x_o|z) p(z) / q(z|x_o)."""
-        z_key, choice_key = jax.random.split(key)
-        drawn = self.draw(z_key, self.x, self.mask, draws)
-        nll = self.parts.nll_of(self.params, self.statistics, self.outputs(drawn.z), self.x, self.mask)
-        log_weights = drawn.log_ratio - nll
+        """Outputs of n of the draws, chosen with probability ∝ p(x_o|z) p(z) / proposal(z).
+
+        Under either proposal the weights have the mean p(x_o), so that both kinds of draws can be chosen from together.
+        """
+        z_key, prior_key, choice_key = jax.random.split(key, 3)
+        drawn = self.draw(z_key, self.x, self.mask, draws - draws // 2)
+
+        def from_prior(key: Array) -> Array:
+            return self.parts.latent.sample(key, self.prior, len(self.x))
+
+        z = jnp.concatenate([drawn.z, jax.vmap(from_prior)(jax.random.split(prior_key, draws // 2))])
+        log_ratio = jnp.pad(drawn.log_ratio, ((0, draws // 2), (0, 0)))  # log p(z) / p(z) = 0
+        nll = self.parts.nll_of(self.params, self.statistics, self.outputs(z), self.x, self.mask)
+        log_weights = log_ratio - nll
         chosen = jax.random.categorical(choice_key, log_weights, axis=0, shape=(n, len(self.x)))
         chosen = chosen.reshape(*chosen.shape, *[1] * len(self.parts.latent.shape))
-        return self.outputs(jnp.take_along_axis(drawn.z, chosen, 0))
+        return self.outputs(jnp.take_along_axis(z, chosen, 0))
 
     def gibbs(self, key: Array, n: int, turns: int) -> Array:
         """Outputs at the end of n chains z ~ q(z|x), x_m ~ p(x_m|z), which start from the mean under q(z|x_o)."""

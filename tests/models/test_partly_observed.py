@@ -80,6 +80,15 @@ def test_without_noise_completions_are_the_decoder_s_mean_and_their_average_is_t
     np.testing.assert_allclose(many[:, 0, 3], BIAS[3] + W[3] * z, atol=1e-12)
 
 
+def test_an_encoder_that_is_far_off_is_made_up_for_by_the_prior_s_draws(x64):
+    """q(z|x_o) eight prior deviations away and narrow: none of its draws fits what was observed."""
+    model, params, statistics = linear_vae(proposal=(8.0, -3.0))
+    many = jax.jit(lambda key: model.impute(params, statistics, X, key, 2000, draws=20_000))(KEY)
+    for i in range(len(X)):
+        mean, _ = conditional(X[i])
+        np.testing.assert_allclose(many[:, i, np.isnan(X[i])].mean(axis=0), mean, atol=0.06)
+
+
 @pytest.mark.parametrize(("arguments", "message"), [({"n": 0}, "at least 1, got 0"), ({"draws": 0}, "and 0")])
 def test_counts_below_one_are_refused(arguments, message):
     model, params, statistics = linear_vae()
