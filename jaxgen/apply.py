@@ -1,18 +1,28 @@
 """A trained run applied to data: examples to codes, codes to examples, and what is missing filled in."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jaxtyping import PyTree
 
 from jaxgen.data import Dataset, check_values, load
 from jaxgen.errors import UserError
-from jaxgen.runs import Run, Which, compilation_cache, open_run, preparation
+from jaxgen.runs import (
+    Run,
+    SplitName,
+    Which,
+    check_levels,
+    compilation_cache,
+    open_run,
+    preparation,
+    preparation_keys,
+)
 from jaxgen.training.options import check_seeds
 from jaxgen.whole import whole
 
@@ -51,11 +61,12 @@ def encode(
         raise UserError(f"{run.config['model']} has no encoder: it gives no codes")
     dataset = dataset_for(run, data, data_dir)
     arrays: dict[str, Any] = {"fingerprint": fingerprint(run)}
-    for name, split in (("train", dataset.train), ("test", dataset.test)):
-        arrays[f"x_{name}"] = mapped(run, split, lambda x, told: encoder(run.params, run.statistics, x, **told))
+    encoded = mapped(run, encoder)
+    for name, split in splits(dataset):
+        arrays[f"x_{name}"] = encoded(name, split)
         if "label" in split:
             arrays[f"y_{name}"] = np.asarray(split["label"])
-    return _save(out or Path(path) / "codes.npz", arrays)
+    return save_arrays(out or Path(path) / "codes.npz", arrays)
 
 
 def decode(
@@ -99,14 +110,13 @@ def decode(
             f"the codes in {codes} were made by {made_by}, but {path} (replica {replica}, {run.which} checkpoint) is "
             f"{here}; encode the data again, or give the run that made them"
         )
+    compiled, learned = jax.jit(decoder), jax.device_put((run.params, run.statistics))
     decoded = {
-        name: mapped(
-            run, {"codes": array}, lambda z, _, apply=decoder: apply(run.params, run.statistics, z), examples="codes"
-        )
+        name: _joined((compiled(*learned, raw["codes"]), count) for raw, count in _batches({"codes": array}))
         for name, array in arrays.items()
         if name.startswith("x_")
     }
-    return _save(out or Path(path) / "decoded.npz", decoded)
+    return save_arrays(out or Path(path) / "decoded.npz", decoded)
 
 
 def impute(
@@ -166,13 +176,13 @@ def impute(
     split["mask"] = observed
     keys = jax.random.split(jax.random.key(seed), -(-len(observed) // _BATCH))
 
-    def filled(x: Any, told: Mapping[str, Any], key: Any) -> Any:
-        values = complete(run.params, run.statistics, x, key, num, method=method, draws=draws, noise=noise, **told)
+    def filled(params: PyTree, statistics: PyTree, x: Array, key: Array, **told: Array) -> Array:
+        values = complete(params, statistics, x, key, num, method=method, draws=draws, noise=noise, **told)
         return jnp.moveaxis(values, 0, 1)
 
-    completions = np.moveaxis(mapped(run, split, filled, keys=keys), 1, 0)
+    completions = np.moveaxis(mapped(run, filled)("test", split, keys=keys), 1, 0)
     names = {} if dataset.names is None else {"names": np.array(dataset.names)}
-    return _save(out or Path(path) / "imputed.npz", {"x": completions, "mask": observed, **names})
+    return save_arrays(out or Path(path) / "imputed.npz", {"x": completions, "mask": observed, **names})
 
 
 def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
@@ -192,6 +202,8 @@ def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
     condition = run.model.condition
     if condition is not None and condition.name not in dataset.test:
         raise UserError(f"{dataset.name} has no array {condition.name!r}, which the model is told of each example")
+    if run.config["options"]["dequantize"]:
+        check_levels(dataset)
     check_values(dataset, run.model.domain, binarized=True, allow_missing=True)
     return dataset
 
@@ -214,40 +226,65 @@ def _read_mask(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
     return mask.reshape(shape)
 
 
-def mapped(
-    run: Run,
-    split: Mapping[str, np.ndarray],
-    function: Callable[..., Any],
-    *,
-    examples: str = "x",
-    keys: Any = None,
-) -> np.ndarray:
-    """``function(x, condition as keyword arguments[, key])`` over a split, batch by batch, compiled once."""
+def mapped(run: Run, function: Callable[..., Array]) -> Callable[..., np.ndarray]:
+    """``function(params, statistics, x[, key][, condition=])`` over whole splits, batch by batch, as one program.
+
+    Parameters are arguments of the program and no constants in it: other replicas, checkpoints and splits share it.
+
+    Args:
+      run: whose parameters, preparation and condition.
+      function: of a batch in network units, NaN where nothing was observed.
+
+    Returns:
+      ``(name, split, keys=None) -> array`` over the examples of the split of that name; ``keys``, one for each batch
+      of 500, for a function that draws.
+    """
     prepare, condition = preparation(run.config), run.model.condition
+    learned = jax.device_put((run.params, run.statistics))
 
     @jax.jit
-    def apply(raw: Mapping[str, PyTree], *key: Any) -> Any:
-        if examples != "x":
-            return function(raw[examples], {}, *key)
-        batch = prepare(jax.random.split(jax.random.key(0), _BATCH), raw)
+    def of_batch(learned: PyTree, raw: Mapping[str, Array], keys: Array, *key: Array) -> Array:
+        batch = prepare(keys, raw)
         x = jnp.where(batch["mask"], batch["x"], jnp.nan) if "mask" in batch else batch["x"]
-        return function(x, {} if condition is None else {"condition": batch[condition.name]}, *key)
+        return function(*learned, x, *key, **({} if condition is None else {"condition": batch[condition.name]}))
 
-    parts = []
-    for number, (raw, count) in enumerate(_batches(split)):
-        parts.append(np.asarray(apply(raw, *([] if keys is None else [keys[number]])))[:count])
-    return np.concatenate(parts)
+    def of_split(name: SplitName, split: Mapping[str, np.ndarray], *, keys: Array | None = None) -> np.ndarray:
+        def found() -> Iterator[tuple[Array, int]]:
+            for number, (raw, count) in enumerate(_batches(split)):
+                drawn = preparation_keys(name, raw["position"])
+                yield of_batch(learned, raw, drawn, *([] if keys is None else [keys[number]])), count
+
+        return _joined(found())
+
+    return of_split
+
+
+def splits(dataset: Dataset) -> Iterator[tuple[SplitName, dict[str, np.ndarray]]]:
+    """Both splits by their names."""
+    yield "train", dataset.train
+    yield "test", dataset.test
 
 
 def _batches(split: Mapping[str, np.ndarray]) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Batches of one size, the last filled up with its last example, and how many of each count."""
+    """Batches of one size with positions in the split, the last filled up with its last example; how many count."""
     total = len(next(iter(split.values())))
     for start in range(0, total, _BATCH):
-        index = np.minimum(np.arange(start, start + _BATCH), total - 1)
-        yield {name: np.asarray(a[index]) for name, a in split.items()}, min(_BATCH, total - start)
+        position = np.arange(start, start + _BATCH, dtype=np.int32)
+        index = np.minimum(position, total - 1)
+        batch = {name: np.asarray(a[index]) for name, a in split.items()}
+        yield {**batch, "position": position}, min(_BATCH, total - start)
 
 
-def _save(path: str | Path, arrays: Mapping[str, Any]) -> Path:
+def _joined(batches: Iterable[tuple[Array, int]]) -> np.ndarray:
+    return np.concatenate([np.asarray(values)[:count] for values, count in batches])
+
+
+def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> Path:
+    """Writes a ``.npz``, whole or not at all, in a folder that is made where it is missing.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
     target = Path(path).with_suffix(".npz")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

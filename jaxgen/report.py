@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import plots
-from jaxgen.apply import mapped
+from jaxgen.apply import mapped, save_arrays
 from jaxgen.data import Dataset, load
 from jaxgen.errors import UserError
 from jaxgen.folder import read_config, write_json
@@ -92,16 +92,13 @@ def _information(run: Run, dataset: Dataset) -> evaluation.Figures:
     def of_replica(params: Any, statistics: Any, x: jax.Array) -> jax.Array:
         return jnp.stack(posterior(params, statistics, x), axis=1)
 
-    def posteriors(x: jax.Array, _told: Mapping[str, Any]) -> jax.Array:
-        own = run.params, run.statistics
-        return of_replica(*own, x) if replicas == 1 else jax.vmap(of_replica, (0, 0, None), 1)(*own, x)
-
     def of_split(found: np.ndarray) -> float:
         mean, logvar = np.moveaxis(found, 1, 0)
         z = mean + np.exp(logvar / 2) * jax.random.normal(jax.random.key(0), mean.shape)
         return float(mutual_information(z, mean, logvar).mean())
 
-    found = mapped(run, {name: a[:_NUM_INFORMED] for name, a in dataset.test.items()}, posteriors)
+    posteriors = mapped(run, of_replica if replicas == 1 else jax.vmap(of_replica, (0, 0, None), 1))
+    found = posteriors("test", {name: a[:_NUM_INFORMED] for name, a in dataset.test.items()})
     rows = [found] if replicas == 1 else list(np.moveaxis(found, 1, 0))
     values = [of_split(row) for row in rows]
     return {"mutual_information": values[0] if replicas == 1 else values}
@@ -141,17 +138,14 @@ def sample(
         raise UserError(f"{run.config['model']} is not a generative model: it does not sample")
     shown = Shown(run, _dataset(run.config))
     arrays = {"x": shown.sample(num, seed=seed), "condition": shown.to_tell(num)}
-    target = (Path(out) if out else Path(path) / "samples.npz").with_suffix(".npz")
+    target = save_arrays(out or Path(path) / "samples.npz", {name: a for name, a in arrays.items() if a is not None})
+    if not shown.drawable:
+        return [target]
+    picture = target.with_suffix(".png")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with whole(target) as partial, partial.open("wb") as file:
-            np.savez(file, **{name: a for name, a in arrays.items() if a is not None})
-        written = [target]
-        if shown.drawable:
-            written.append(plots.save(sample_figure(shown, arrays["x"][:100]), target.with_suffix(".png")))
+        return [target, plots.save(sample_figure(shown, arrays["x"][:100]), picture)]
     except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror}); give another --out") from error
-    return written
+        raise UserError(f"{picture} cannot be written ({error.strerror}); give another --out") from error
 
 
 def write(path: str | Path, *, index: int = 0, which: Which = "best") -> Path:

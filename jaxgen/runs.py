@@ -3,23 +3,25 @@
 import contextlib
 import importlib.util
 import inspect
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
+from jax import Array
 from jaxtyping import PyTree
 
 from jaxgen import models
 from jaxgen.console import Console, ConsoleWriter
 from jaxgen.data import Dataset, check_values, load
+from jaxgen.data.cache import cache_folder
+from jaxgen.data.dataset import row_chunks
 from jaxgen.data.prepare import make_prepare
 from jaxgen.errors import UserError, nearest
 from jaxgen.folder import claim, describe, read_config
-from jaxgen.model import Batch, Model
+from jaxgen.model import Batch, Model, example_keys
 from jaxgen.training import Checkpoints, Options, Result
 from jaxgen.training import train as train_model
 from jaxgen.training.checkpoint import Restored
@@ -35,7 +37,11 @@ DATA_ARGUMENTS = ("shape", "num_classes", "condition_size", "columns")
 #: Channels of convolutions above which a CPU takes seconds a step.
 _WIDE = 128
 
+#: Keys what preparation draws of a run that is looked at, apart from the seeds of other draws.
+_PREPARATION_KEY = 0xB175
+
 Which = Literal["best", "last"]
+SplitName = Literal["train", "test"]
 
 
 class Run(NamedTuple):
@@ -75,15 +81,21 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     """A model from its name and arguments; lists that came out of JSON become tuples.
 
     Raises:
-      UserError: for an unknown model or argument, or one out of range.
+      UserError: for an unknown model, an argument that is unknown, missing or out of range.
     """
-    known = inspect.signature(factory(name)).parameters
+    make = factory(name)
+    signature = inspect.signature(make)
     for argument in arguments:
-        if argument not in known:
-            raise UserError(f"{name} takes no argument {argument!r}; {nearest(argument, known)}")
+        if argument not in signature.parameters:
+            raise UserError(f"{name} takes no argument {argument!r}; {nearest(argument, signature.parameters)}")
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
     try:
-        return factory(name)(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
-    except (TypeError, ValueError) as error:
+        signature.bind(**given)
+    except TypeError as error:
+        raise UserError(f"{name}: {error}") from error
+    try:  # another TypeError is a mistake in the factory, whose traceback says where
+        return make(**given)
+    except ValueError as error:
         raise UserError(f"{name}: {error}") from error
 
 
@@ -170,11 +182,38 @@ def train(
 
 def _check_dequantize(dataset: Dataset, options: Options) -> None:
     """Dequantization fills the steps between integer levels; what has none, or is made bits, cannot take it."""
-    if options.dequantize and options.binarize != "none":
+    if not options.dequantize:
+        return
+    if options.binarize != "none":
         raise UserError(f"--dequantize and --binarize {options.binarize} exclude each other; give one of them")
-    if options.dequantize and not np.issubdtype(dataset.train["x"].dtype, np.integer):
+    if not np.issubdtype(dataset.train["x"].dtype, np.integer):
         found = dataset.train["x"].dtype
         raise UserError(f"--dequantize needs integer levels, but {dataset.name} holds {found}; leave it out")
+    check_levels(dataset)
+
+
+def check_levels(dataset: Dataset) -> None:
+    """Levels to dequantize are whole numbers 0 … scale, or missing: all above would silently become the highest.
+
+    Raises:
+      UserError: with what was seen instead.
+    """
+    low, high = np.inf, -np.inf
+    for chunk in (chunk for split in (dataset.train, dataset.test) for chunk in row_chunks(split["x"])):
+        if chunk.dtype.kind == "f":
+            chunk = chunk[~np.isnan(chunk)]
+            if np.any(chunk != np.round(chunk)):
+                odd = chunk[chunk != np.round(chunk)][0]
+                raise UserError(
+                    f"the run dequantizes integer levels, but {dataset.name} holds {odd:g}; give such levels"
+                )
+        if chunk.size:
+            low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
+    if low < 0 or high > dataset.scale:
+        raise UserError(
+            f"--dequantize takes levels from 0 to the --data-scale {dataset.scale:g}, but those of {dataset.name} run "
+            f"from {low:g} to {high:g}; give the highest level there can be as --data-scale"
+        )
 
 
 def _warn_of_width(arguments: Mapping[str, Any], *, platform: str) -> None:
@@ -222,6 +261,12 @@ def preparation(config: Mapping[str, Any]) -> Callable[..., Batch]:
     """The map from raw batches to network units that a run was trained with."""
     options = config["options"]
     return make_prepare(scale=config["data"]["scale"], binarize=options["binarize"], dequantize=options["dequantize"])
+
+
+def preparation_keys(split: SplitName, position: Array | np.ndarray) -> Array:
+    """Keys of what is drawn to prepare the examples at these positions of a split: pictures and codes share it."""
+    key = jax.random.fold_in(jax.random.key(_PREPARATION_KEY), get_args(SplitName).index(split))
+    return example_keys(key, position)
 
 
 def open_run(
@@ -288,10 +333,9 @@ def compilation_cache() -> None:
     if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
     try:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        folder = Path(base) / "jaxgen" / "xla"
+        folder = cache_folder() / "xla"
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         warnings.warn(f"no compilation cache ({error}); every start compiles anew", stacklevel=2)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))

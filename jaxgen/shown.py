@@ -10,8 +10,8 @@ from jax import Array
 from matplotlib.figure import Figure
 
 from jaxgen.data import Dataset
-from jaxgen.model import Batch, Model, example_keys
-from jaxgen.runs import Run, preparation
+from jaxgen.model import Batch, Model
+from jaxgen.runs import Run, preparation, preparation_keys
 
 #: Test examples that latents are shown of.
 _NUM_SHOWN = 1000
@@ -45,7 +45,7 @@ class Shown:
         @jax.jit
         def prepared(raw: Mapping[str, Array]) -> Batch:
             position = jnp.arange(count)
-            return prepare(example_keys(jax.random.key(0), position), {**raw, "position": position})
+            return prepare(preparation_keys("test", position), {**raw, "position": position})
 
         batch = prepared({name: np.asarray(a[:count]) for name, a in dataset.test.items()})
         self.batch = {name: np.asarray(a) for name, a in batch.items()}

@@ -6,7 +6,9 @@ import pytest
 
 from jaxgen import apply, runs
 from jaxgen.data import load
+from jaxgen.data.dataset import make_dataset
 from jaxgen.errors import UserError
+from jaxgen.shown import Shown
 from jaxgen.training import Options
 
 STEPS = Options(steps=2, batch_size=48)
@@ -61,6 +63,79 @@ def test_indices_come_back_through_a_vq_vae_bit_by_bit(folder):
         assert archive["x_test"].dtype == np.int32
         expected = jax.jit(opened.model.decode)(opened.params, opened.statistics, archive["x_test"])
         np.testing.assert_allclose(decoded["x_test"], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def grey(run):
+    """The run as if its data were made bits whenever they are read, 0 as likely as 1; such data."""
+    x = np.full((1200, 8, 8, 1), 8, np.uint8)
+    config = run.config | {"options": run.config["options"] | {"binarize": "dynamic"}}
+    return run._replace(config=config), make_dataset("grey", {"x": x}, {"x": x[:700]}, scale=16.0)
+
+
+def given(run, dataset):
+    """What a function of examples gets of each split."""
+    same = apply.mapped(run, lambda params, statistics, x: x)
+    return {name: same(name, split) for name, split in apply.splits(dataset)}
+
+
+def test_no_two_examples_share_what_is_drawn_for_them(grey):
+    """64 fair bits each: all 1900 differ, and across batches and splits they are as alike as chance makes them."""
+    drawn = np.concatenate([*given(*grey).values()]).reshape(1900, 64)
+    assert set(np.unique(drawn)) == {0, 1}
+    assert abs(drawn.mean() - 0.5) < 5 * 0.5 / np.sqrt(drawn.size)
+    assert len(np.unique(drawn, axis=0)) == 1900
+    for first, second in ((drawn[:700], drawn[500:1200]), (drawn[:700], drawn[1200:])):
+        assert abs((first == second).mean() - 0.5) < 5 * 0.5 / np.sqrt(first.size)
+
+
+def test_what_is_drawn_for_an_example_depends_on_its_position_alone(grey, monkeypatch):
+    expected = given(*grey)
+    np.testing.assert_array_equal(Shown(*grey).x, expected["test"])  # pictures show what was encoded
+    monkeypatch.setattr(apply, "_BATCH", 64)
+    for name, values in given(*grey).items():
+        np.testing.assert_array_equal(values, expected[name])
+
+
+def test_an_encoder_is_traced_once_in_a_program_for_any_parameters(run, folder, monkeypatch):
+    """Both splits share it, and so do other parameters: a constant of the program would make it another."""
+    traces, programs, jit = [], set(), jax.jit
+
+    def encode(params, statistics, x):
+        traces.append(1)
+        return run.model.encode(params, statistics, x)
+
+    def recording(function):
+        def call(*arguments):
+            programs.add(compiled.lower(*arguments).as_text())
+            return compiled(*arguments)
+
+        compiled = jit(function)
+        return call
+
+    monkeypatch.setattr(apply.jax, "jit", recording)
+    for factor in (1, 2):
+        learned = jax.tree.map(lambda a, factor=factor: factor * a, run.params)
+        own = run._replace(params=learned, model=run.model._replace(encode=encode))
+        monkeypatch.setattr(apply, "open_run", lambda *_arguments, own=own, **_keywords: own)
+        with np.load(apply.encode(run.path, out=folder / f"traced {factor}")) as archive:
+            x = load("digits").test["x"].astype(np.float32) / 16
+            expected = jit(run.model.encode)(learned, run.statistics, x)
+            np.testing.assert_allclose(archive["x_test"], expected, rtol=1e-5, atol=1e-6)
+        assert (len(traces), len(programs)) == (factor, 1)
+
+
+def test_a_run_that_dequantizes_takes_levels_up_to_its_scale(run, tmp_path):
+    own = run._replace(config=run.config | {"options": run.config["options"] | {"dequantize": True}})
+    levels = np.full((20, 8, 8, 1), 16, np.float32)
+    levels[3] = np.nan
+    np.save(tmp_path / "levels.npy", levels)
+    assert apply.dataset_for(own, str(tmp_path / "levels.npy"), None).scale == 16
+    for value, message in ((17, "the --data-scale 16, but .* run from 16 to 17"), (0.5, "levels.npy holds 0.5")):
+        levels[0, 0] = value
+        np.save(tmp_path / "levels.npy", levels)
+        with pytest.raises(UserError, match=message):
+            apply.dataset_for(own, str(tmp_path / "levels.npy"), None)
 
 
 def test_codes_of_another_run_are_refused(run, codes, folder):

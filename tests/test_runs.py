@@ -158,6 +158,34 @@ def test_names_of_models_and_arguments_are_suggested():
         runs.build("vae", {})
 
 
+def test_a_mistake_in_a_factory_keeps_its_traceback(monkeypatch):
+    """What the user can mend is a sentence; a TypeError of our own is none of that."""
+
+    def broken(*, shape: tuple[int, ...]) -> Model:
+        """Adds a number to a tuple."""
+        return shape + 1  # pyright: ignore
+
+    monkeypatch.setattr(models, "broken", broken, raising=False)
+    monkeypatch.setattr(models, "__all__", [*models.__all__, "broken"])
+    with pytest.raises(UserError, match="broken: missing a required argument: 'shape'"):
+        runs.build("broken", {})
+    with pytest.raises(TypeError, match="can only concatenate"):
+        runs.build("broken", {"shape": [4]})
+
+
+def test_levels_above_the_scale_are_not_dequantized(tmp_path):
+    """They would all become the highest: refused before the folder is claimed, as are data without levels."""
+    options = OPTIONS._replace(dequantize=True)
+    given = {"workdir": tmp_path / "run", "options": options, "quiet": True}
+    with pytest.raises(UserError, match="to the --data-scale 15, but those of digits run from 0 to 16; give the high"):
+        runs.train("vae", ARGUMENTS, data="digits", data_scale=15.0, **given)
+    with pytest.raises(UserError, match="needs integer levels, but ring holds float32"):
+        runs.train("vae", ARGUMENTS, data="ring", **given)
+    assert not (tmp_path / "run").exists()
+    for scale in (16, 17):
+        runs.check_levels(load("digits", scale=scale))
+
+
 def test_arguments_are_completed_by_the_data_and_the_defaults():
     full = runs.complete("vae", {"latents": 3}, load("digits"))
     assert (full["shape"], full["latents"], full["hidden"]) == ((8, 8, 1), 3, (256, 256))
@@ -185,6 +213,10 @@ def test_a_cache_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
     before = jax.config.values["jax_compilation_cache_dir"]
     try:
         jax.config.update("jax_compilation_cache_dir", None)
+        with pytest.warns(UserWarning, match="no compilation cache"):
+            runs.compilation_cache()
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", lambda: tmp_path / "file")
         with pytest.warns(UserWarning, match="no compilation cache"):
             runs.compilation_cache()
         assert jax.config.values["jax_compilation_cache_dir"] is None
@@ -226,7 +258,7 @@ def test_half_an_entry_of_the_cache_is_compiled_anew(tmp_path, monkeypatch):
 
 
 def test_all_replicas_come_out_of_one_reading(trained, monkeypatch):
-    """Evaluated on all four devices, with the figures that the trainer took on two."""
+    """Evaluated on all four devices, with the figures that the trainer took on two, and what it does not take."""
     path, _ = trained
     read, made, evaluator = [], [], evaluate.Evaluator
 
@@ -241,6 +273,7 @@ def test_all_replicas_come_out_of_one_reading(trained, monkeypatch):
     assert (read, made) == (["6"], [(4, 2)])
     recorded = [p for p in lines(path) if p["kind"] == "evaluate"][-1]
     figures = json.loads((path / "evaluation.json").read_text())["figures"]
+    assert 0 < min(figures.pop("mutual_information"))
     assert figures.keys() == recorded.keys() - {"step", "kind", "time"}
     for name, value in figures.items():
         np.testing.assert_allclose(value, recorded[name], rtol=1e-5, atol=1e-6, err_msg=name)
