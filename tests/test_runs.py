@@ -273,7 +273,7 @@ def test_all_replicas_come_out_of_one_reading(trained, monkeypatch):
     assert (read, made) == (["6"], [(4, 2)])
     recorded = [p for p in lines(path) if p["kind"] == "evaluate"][-1]
     figures = json.loads((path / "evaluation.json").read_text())["figures"]
-    assert 0 < min(figures.pop("mutual_information"))
+    assert min(figures.pop("mutual_information")) > 0
     assert figures.keys() == recorded.keys() - {"step", "kind", "time"}
     for name, value in figures.items():
         np.testing.assert_allclose(value, recorded[name], rtol=1e-5, atol=1e-6, err_msg=name)

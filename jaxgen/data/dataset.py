@@ -124,11 +124,19 @@ def make_dataset(
     modes: Modes | None = None,
     columns: tuple[int, ...] | None = None,
 ) -> Dataset:
-    """Fill in what follows from the arrays: the example's shape, the number of classes, the fingerprint."""
+    """Fill in what follows from the arrays: the example's shape, the number of classes, the fingerprint.
+
+    Raises:
+        UserError: if a label is negative: one-hot it would be all zeros, and a model told nothing.
+    """
     labels = [split["label"] for split in (train, test) if "label" in split]
     num_classes = None
     if labels and all(label.ndim == 1 and label.dtype.kind in "iu" for label in labels):
-        num_classes = 1 + max((int(label.max()) for label in labels if len(label)), default=-1)
+        ends = [(int(label.min()), int(label.max())) for label in labels if len(label)]
+        low, high = min((low for low, _ in ends), default=0), max((high for _, high in ends), default=-1)
+        if low < 0:
+            raise UserError(f"{name}: labels run from {low} to {high}: number the classes from 0.")
+        num_classes = 1 + high
     parts = [f"{key}:{array_fingerprint(split[key])}" for split in (train, test) for key in sorted(split)]
     fingerprint = blake2b(" ".join(parts).encode(), digest_size=8).hexdigest()
     return Dataset(name, train, test, train["x"].shape[1:], float(scale), num_classes, fingerprint, modes, columns)

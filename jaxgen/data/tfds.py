@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -42,10 +43,19 @@ def load_prepared(name: str, *, data_dir: str | None = None) -> Dataset:
     for key, array in arrays.items():
         split, _, field = key.partition("_")
         splits[split][field] = array
-    train, test = splits["train"], splits["test"]
+    train, test = _without_unlabelled(name, splits["train"], splits["test"])
     if not test:
         train, test = hold_out(name, train)
     return make_dataset(name, train, test, scale=default_scale(train["x"]))
+
+
+def _without_unlabelled(name: str, *splits: Arrays) -> tuple[Arrays, ...]:
+    """Without the labels of both splits where one withholds them, as that of a competition does: -1 is no class."""
+    withheld = sum(int((split["label"] < 0).sum()) for split in splits if "label" in split)
+    if not withheld:
+        return splits
+    warnings.warn(f"{name}: {withheld} labels are withheld (-1), so that it is used without labels.", stacklevel=3)
+    return tuple({field: array for field, array in split.items() if field != "label"} for split in splits)
 
 
 def data_root(data_dir: str | None) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from jaxgen.data import load, names
-from jaxgen.data.dataset import WHOLE_FINGERPRINT_BYTES, array_fingerprint
+from jaxgen.data.dataset import WHOLE_FINGERPRINT_BYTES, array_fingerprint, make_dataset
 from jaxgen.errors import UserError
 
 
@@ -22,6 +22,15 @@ def test_digits_are_those_of_scikit_learn():
     assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
     assert (len(digits.train["x"]), len(digits.test["x"])) == (1500, 297)
     assert (digits.shape, digits.scale, digits.num_classes, digits.modes) == ((8, 8, 1), 16.0, 10, None)
+
+
+def test_negative_labels_are_no_classes_in_either_split():
+    x, told = np.zeros((3, 2), np.float32), np.array([0, 4, 2], np.int32)
+    untold = np.array([3, -1, 0], np.int32)
+    assert make_dataset("toy", {"x": x, "label": told}, {"x": x}, scale=1.0).num_classes == 5
+    for train, test in ((told, untold), (untold, told)):
+        with pytest.raises(UserError, match="toy: labels run from -1 to 4: number the classes from 0"):
+            make_dataset("toy", {"x": x, "label": train}, {"x": x, "label": test}, scale=1.0)
 
 
 @pytest.mark.parametrize(

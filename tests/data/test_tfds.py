@@ -57,6 +57,17 @@ def test_images_with_labels(prepare, tmp_path):
     assert (made.shape, made.scale, made.num_classes) == ((4, 3, 3), 255.0, 7)
 
 
+def test_a_set_that_withholds_labels_has_none(prepare):
+    """-1 would be a class that no model knows; the examples are good for all that need no labels."""
+    features = {**GREY, "label": tfds.features.ClassLabel(num_classes=3)}
+    x = images(9, shape=(4, 3))
+    prepare("toy", features, {"train": records(x[:6], label=[0, 1, 2] * 2), "test": records(x[6:], label=[-1] * 3)})
+    with pytest.warns(UserWarning, match=r"toy: 3 labels are withheld \(-1\), so that it is used without labels"):
+        made = load("toy")
+    assert (set(made.train), set(made.test), made.num_classes) == ({"x"}, {"x"}, None)
+    same_rows(made.test["x"], x[6:, ..., None])
+
+
 def test_second_read_comes_from_the_cache_and_needs_no_package(prepare, monkeypatch):
     folder = prepare(
         "toy", GREY, {"train": records(images(20, shape=(4, 3))), "test": records(images(2, shape=(4, 3)))}
