@@ -91,24 +91,27 @@ def rotation_trick(encodings: Num[ArrayLike, "*shape dim"], codes: Num[ArrayLike
     square = jnp.sum(jnp.square(bisector), axis=-1, keepdims=True)
     defined = (start_norm > 0) & (end_norm > 0) & (square > 10 * jnp.finfo(square.dtype).eps)
     ratio = (end_size / start_size) * (end_norm / jnp.where(defined, start_norm, 1))
-    # What is left of the largest number holds the sums of products with it.
-    ratio = jnp.minimum(ratio, jnp.finfo(ratio.dtype).max / (16 * z.shape[-1]))
+    # Below the largest number there is room for sums of products with it.
+    ratio = jnp.where(defined, jnp.minimum(ratio, jnp.finfo(ratio.dtype).max / (16 * max(z.shape[-1], 1))), 1)
+    unit_bisector = bisector / jnp.where(defined, jnp.sqrt(square), 1)
 
     # Zero in value, so that the code stays exact: the map is linear, and is there for its gradient alone.
     change = z - lax.stop_gradient(z)
-    along_bisector = jnp.sum(bisector * change, axis=-1, keepdims=True) / jnp.where(defined, square, 1)
+    along_bisector = jnp.sum(unit_bisector * change, axis=-1, keepdims=True)
     along_start = jnp.sum(start * change, axis=-1, keepdims=True)
-    rotated = change - 2 * bisector * along_bisector + 2 * end * along_start
+    rotated = change - 2 * unit_bisector * along_bisector + 2 * end * along_start
     return (e + jnp.where(defined, rotated * ratio, change)).astype(dtype)
 
 
 def _direction(vectors: Array) -> tuple[Array, Array, Array]:
-    """Unit vectors on the last axis, the largest entry m, and ‖v/m‖, since ‖v‖² would over- or underflow.
+    """Unit vectors on the last axis, a scale m near the largest entry, and ‖v/m‖, since ‖v‖² would over- or underflow.
 
     The norm is zero where there is no direction; m is one there.
     """
     largest = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True, initial=0)
-    largest = jnp.where(largest < jnp.finfo(largest.dtype).tiny, 1, largest)
+    tiny = jnp.finfo(largest.dtype).tiny
+    # XLA may multiply by the reciprocal, which must not vanish either.
+    largest = jnp.where(largest < tiny, 1, jnp.minimum(largest, 0.25 / tiny))
     scaled = vectors / largest
     norm = jnp.sqrt(jnp.sum(jnp.square(scaled), axis=-1, keepdims=True))
     return scaled / jnp.where(norm > 0, norm, 1), largest, norm
