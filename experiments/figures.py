@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -242,18 +243,30 @@ def main(run: Run) -> None:
     import tyro
 
     from jaxgen.errors import UserError
+    from jaxgen.training import Interrupted
 
     head = sys.modules[run.__module__].__doc__ or ""
     path = Path(inspect.getfile(run))
     default = inspect.signature(run).parameters["seeds"].default
 
     def alone(*, seeds: int = default, scale: Scale = "cpu") -> None:
+        """The experiment by itself.
+
+        Args:
+          seeds: Replicas, trained together.
+          scale: cpu takes minutes on two cores; full is the published setting, where the experiment has one.
+        """
         outcome, seconds = perform(path.stem, run, seeds=seeds, scale=scale)
         print(f"{summary(head)}\n{seeds} seeds, scale {scale}, {seconds:.0f} s")
         show([as_record(figure) for figure in outcome.figures])
 
     try:
-        tyro.cli(alone, description=head, prog=f"python experiments/{path.name}")
+        # A paragraph for each line such as "time:", which would else run together.
+        shown = re.sub(r"\n(?=[a-z]+: )", "\n\n", head)
+        tyro.cli(alone, description=shown, prog=f"python experiments/{path.name}")
     except UserError as error:
         print(f"{path.name}: {error}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as stopped:
+        print(f"{path.name}: {stopped}; the same command goes on", file=sys.stderr)
+        sys.exit(128 + stopped.signum)

@@ -87,9 +87,10 @@ def table(name: str, fields: Mapping[str, Field], texts: Mapping[str, str], *, o
             help_behavior_hint="" if given.default is None else None,
         )
         annotation = tyro.conf.Positional[given.annotation] if given.positional else given.annotation
-        if given.default is inspect.Parameter.empty:
-            return field, Annotated[annotation, about], dataclasses.field()
-        return field, Annotated[annotation, about], dataclasses.field(default=given.default)
+        known: Any = {"metadata": {"positional": given.positional}}
+        if given.default is not inspect.Parameter.empty:
+            known["default"] = given.default
+        return field, Annotated[annotation, about], dataclasses.field(**known)
 
     return dataclasses.make_dataclass(name, [flag(field, given) for field, given in fields.items()])
 
@@ -104,6 +105,13 @@ def parse(struct: type, arguments: Sequence[str], *, prog: str, description: str
 
     config, said = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone), io.StringIO()
     helped = f"see '{prog} --help'"
+    # A misspelt flag before anything else: it is why another argument seems to lack, or to be one too many.
+    for word in arguments:
+        name = word.partition("=")[0]
+        if name == "--":
+            break
+        if name.startswith("--") and name.replace("_", "-") not in (flags := _flags(struct)):
+            raise UserError(f"'{prog}' takes no {name!r}; {_meant(name, flags)}{helped}")
     try:
         with contextlib.redirect_stderr(said):
             parsed, unknown = tyro.cli(
@@ -120,22 +128,25 @@ def parse(struct: type, arguments: Sequence[str], *, prog: str, description: str
         sentence = _sentence(said.getvalue(), prog)
         raise UserError(f"{sentence}{' ' if sentence.endswith('?') else '; '}{helped}") from stop
     sys.stderr.write(said.getvalue())
-    if not unknown:
-        return parsed
-    word = unknown[0].partition("=")[0]
-    close = get_close_matches(word.replace("_", "-"), _flags(struct), 1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    raise UserError(f"'{prog}' takes no {word!r}; {hint}{helped}")
+    if unknown:
+        raise UserError(f"'{prog}' takes no {unknown[0]!r}; {helped}")
+    return parsed
+
+
+def _meant(word: str, flags: Sequence[str]) -> str:
+    close = get_close_matches(word.replace("_", "-"), flags, 1)
+    return f"did you mean '{close[0]}'? " if close else ""
 
 
 def _flags(struct: type) -> list[str]:
     """Every flag of a dataclass whose fields may be dataclasses themselves."""
-    flags = []
+    flags = ["--help"]
     for field in dataclasses.fields(struct):
         if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             flags += _flags(field.type)
-        else:
-            flags += [f"--{field.name.replace('_', '-')}", *_ALIASES.get(field.name, ())]
+        elif not field.metadata.get("positional"):
+            name = field.name.replace("_", "-")
+            flags += [f"--{name}", *_ALIASES.get(field.name, ())] + ([f"--no-{name}"] if isinstance(field.default, bool) else [])
     return flags
 
 
@@ -161,7 +172,7 @@ def _sentence(boxed: str, prog: str) -> str:
     if found := re.fullmatch(r"Missing value for argument '(.*)'\..*", said):
         return f"{found[1]} needs a value"
     if said.startswith("Missing from"):
-        return f"'{prog}' needs {' and '.join(re.findall(r'(?:: |[)] )([A-Z]+) ', said))} first"
+        return f"'{prog}' needs {' and '.join(re.findall(r'(?:: |[)] )([A-Z]+) ', said))}"
     if found := re.fullmatch(r"Error parsing (\S+): .*: (.*)", said):
         takes = re.search(r"--\S+ (\[.*?\]\]|[A-Z]+)", " ".join(more))
         kind = takes[1] if takes else "another value"
