@@ -1,7 +1,6 @@
 """Arguments of a model that would change nothing beside the others: refused, so that nobody looks for their effect.
 
-A rule goes by the names of arguments, over all models alike: a name means the same in every factory that has it. One
-that gives such a name another meaning takes another name, or its own rule here.
+A rule goes by the names of arguments, over all models alike: what has another meaning in a factory needs another name.
 """
 
 from collections.abc import Callable, Mapping
