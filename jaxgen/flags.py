@@ -146,7 +146,8 @@ def _flags(struct: type) -> list[str]:
             flags += _flags(field.type)
         elif not field.metadata.get("positional"):
             name = field.name.replace("_", "-")
-            flags += [f"--{name}", *_ALIASES.get(field.name, ())] + ([f"--no-{name}"] if isinstance(field.default, bool) else [])
+            switched = [f"--no-{name}"] if isinstance(field.default, bool) else []
+            flags += [f"--{name}", *_ALIASES.get(field.name, ()), *switched]
     return flags
 
 
