@@ -69,7 +69,7 @@ def info_vae(
     kl_weight, weight, latent = 1 - alpha, alpha + mmd_weight - 1, gaussian_latent(latents)
 
     def penalty(kl: Array, z: Array, batch: Batch, key: Array, updates: Array, train: bool):
-        keys = example_keys(jax.random.fold_in(key, 1), batch["position"])
+        keys = example_keys(key, batch["position"])
         prior = jax.vmap(lambda key: jax.random.normal(key, (latents,)))(keys)
         q, p = (_gather(a) for a in (z[0], prior))
         mmd = maximum_mean_discrepancy(q, p, kernel="imq", unbiased=len(q) > 1)
@@ -95,9 +95,10 @@ def info_vae(
     def evaluate(params: Any, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:
         """As for any VAE, and the features whose means tell the MMD over the whole split."""
         x = jnp.where(batch["mask"], batch["x"], jnp.nan) if "mask" in batch else batch["x"]
+        base_key, z_key = jax.random.split(key)
         q = posterior_of(params, statistics, x)
-        z = latent.draw(example_keys(key, batch["position"]), q, latent.standard, 1).z[0]
-        return base.evaluate(params, statistics, batch, key) | {"features": features(z, latents)}
+        z = latent.draw(example_keys(z_key, batch["position"]), q, latent.standard, 1).z[0]
+        return base.evaluate(params, statistics, batch, base_key) | {"features": features(z, latents)}
 
     def summarize(means: dict[str, Any]) -> dict[str, Any]:
         means = dict(means)

@@ -41,7 +41,7 @@ class Parts:
     spatial: bool = False
 
     def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
-        encoder_key, decoder_key = jax.random.split(key)
+        encoder_key, decoder_key, prior_key = jax.random.split(key, 3)
         told = self.told_by(batch)
         likelihood_params, likelihood_statistics = self.observed.init()
         params = {
@@ -52,7 +52,7 @@ class Parts:
             "likelihood": likelihood_params,
         }
         if self.prior is not None:
-            params["prior"] = self.prior.init(jax.random.fold_in(encoder_key, 1), told)
+            params["prior"] = self.prior.init(prior_key, told)
         statistics = {"likelihood": likelihood_statistics, "latent": self.latent.init()}
         return {self.player: params}, {"updates": jnp.zeros((), jnp.int32), **statistics}
 

@@ -85,7 +85,10 @@ def make_loss(parts: Parts, *, penalty: Penalty, samples: int, bound: Bound) -> 
         x, mask, told, updates = batch["x"], batch.get("mask"), parts.told_by(batch), statistics["updates"]
         q, p = parts.posterior_of(params, x, mask, told), parts.prior_of(params, told)
         kl_dims = latent.kl(q, p)
-        draws = latent.draw(example_keys(key, batch["position"]), q, p, samples, updates=updates if train else None)
+        draw_key, penalty_key = jax.random.split(key)
+        draws = latent.draw(
+            example_keys(draw_key, batch["position"]), q, p, samples, updates=updates if train else None
+        )
         outputs = parts.outputs_of(params, draws.z, told)
         in_use = running = statistics["likelihood"]
         if train:
@@ -99,7 +102,7 @@ def make_loss(parts: Parts, *, penalty: Penalty, samples: int, bound: Bound) -> 
             # log w = log p(x|z) + log p(z) − log q(z|x)
             objective = -importance_weighted_bound(draws.log_ratio - nll_draws)
         else:
-            penalized, more = penalty(kl_dims, draws.z, batch, key, updates, train)
+            penalized, more = penalty(kl_dims, draws.z, batch, penalty_key, updates, train)
             objective, terms = negative_elbo(nll, penalized), terms | more
         learned = {"likelihood": running, "latent": credited if train else statistics["latent"]}
         return objective.mean(), Aux(terms, {"updates": updates + train, **learned})

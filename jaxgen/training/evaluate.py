@@ -86,7 +86,7 @@ def _make_sums(model: Model, prepare: Prepare):
             weight, position = inputs.pop("weight"), inputs["position"]
             index = inputs.pop("index", None)
             raw = inputs if index is None else {name: a[index] for name, a in data.items()} | inputs
-            prepare_key, key = jax.random.split(jax.random.key(_KEY))
+            prepare_key, key, _ = _keys()
             values = model.evaluate(params, statistics, prepare(example_keys(prepare_key, position), raw), key)
 
             def total(value: Array) -> Array:
@@ -98,6 +98,11 @@ def _make_sums(model: Model, prepare: Prepare):
         return sum_over_devices(jax.lax.scan(body, None, dict(feed))[1])
 
     return sums
+
+
+def _keys() -> Array:
+    """Of what happens to the raw examples, of the model's evaluation, and of the samples whose modes are counted."""
+    return jax.random.split(jax.random.key(_KEY), 3)
 
 
 def summarize(model: Model, means: Mapping[str, np.ndarray], *, replicas: int) -> Figures:
@@ -140,7 +145,7 @@ def _measure(sample, replicas: int):
     def measure(
         params: PyTree, statistics: PyTree, told: Mapping[str, Array], centers: Array, radius: Array
     ) -> dict[str, Array]:
-        samples = sample(params, statistics, jax.random.key(_KEY), _COVERAGE_SAMPLES, **told)
+        samples = sample(params, statistics, _keys()[2], _COVERAGE_SAMPLES, **told)
         # The nearest mode of a sample depends on no radius, so that both histograms come out of one search.
         near, all_ = jax.vmap(lambda r: mode_counts(samples, centers, radius=r))(jnp.stack([radius, jnp.inf]))
         return {

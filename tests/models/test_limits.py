@@ -59,7 +59,7 @@ def test_without_a_kl_term_and_noise_the_loss_and_its_gradient_are_an_autoencode
 
     ours, gradient = jax.value_and_grad(lambda p: model.losses["vae"](p, statistics, batch, KEY, True)[0])(params)
     theirs, expected = jax.value_and_grad(lambda p: plain.losses["autoencoder"](p, unused, batch, KEY, True)[0])(other)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    np.testing.assert_allclose(ours, theirs, rtol=5e-4)  # σ times the slope
     expected = {name: expected["autoencoder"][name] for name in ("encoder", "decoder")}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-3), split(gradient), expected)
 

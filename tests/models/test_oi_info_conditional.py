@@ -1,6 +1,7 @@
 """What the further families add to the VAE: groups and exact zeros, the aggregate posterior, a condition."""
 
 import inspect
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -117,6 +118,33 @@ def test_the_loss_is_put_together_from_its_terms(x64):
     figures = info.summarize(means)
     assert "features" not in figures
     np.testing.assert_allclose(figures["loss"], figures["nll"] + 0.6 * figures["kl"] + 6.4 * figures["mmd"], rtol=1e-9)
+
+
+def test_a_key_that_draws_for_an_example_is_the_parent_of_no_other(monkeypatch):
+    """In training and evaluation: posterior, prior, importance samples and features."""
+    used = {"parents": [], "children": []}
+
+    def noted(key, position):
+        keys = example_keys(key, position)
+        if not isinstance(key, jax.core.Tracer):
+            used["parents"].append(jax.random.key_data(key))
+            used["children"].extend(jax.random.key_data(keys))
+        return keys
+
+    for name in ("info_vae", "variational"):  # the package has functions of these names
+        monkeypatch.setattr(sys.modules[f"jaxgen.models.{name}"], "example_keys", noted)
+    info = info_vae(**INFO)
+    batch = batch_of(RNG.uniform(size=(4, 6)))
+    params, statistics = jax.jit(info.init)(KEY, batch)
+    for function in (
+        lambda: info.losses["vae"](params, statistics, batch, KEY, True)[0],
+        lambda: info.evaluate(params, statistics, batch, KEY),
+    ):
+        used.update(parents=[], children=[])
+        function()
+        words = {name: [np.asarray(key).tobytes() for key in keys] for name, keys in used.items()}
+        assert len(words["parents"]) == 2
+        assert len({*words["parents"], *words["children"]}) == 2 + 2 * 4
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.5])

@@ -17,6 +17,7 @@ from jaxgen.models.likelihood import SCALE_FLOOR
 
 SHAPE, LATENTS, BATCH = (3, 2), 2, 4
 KEY = jax.random.key(3)
+DRAW_KEY = jax.random.split(KEY)[0]  # of the latents; the other is the penalty's, or the importance samples'
 SMALL = {"shape": SHAPE, "latents": LATENTS, "hidden": (4,), "activation": "tanh", "importance_samples": 0}
 GAUSSIAN = SMALL | {"likelihood": "gaussian", "fixed_scale": 0.7}
 
@@ -53,7 +54,7 @@ def posterior(params, x):
     return outputs[:, 0], 14 * np.tanh(outputs[:, 1] / 14)
 
 
-def noise(batch, samples, key=KEY):
+def noise(batch, samples, key=DRAW_KEY):
     """[samples, batch, latents]: the noise of an example depends on the key and its position alone."""
     return np.stack([_noise_at(key, int(p), samples) for p in batch["position"]], axis=1)
 
