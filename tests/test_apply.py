@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgen import apply, runs
+from jaxgen import apply, report, runs
 from jaxgen.data import load
 from jaxgen.data.dataset import make_dataset
 from jaxgen.errors import UserError
@@ -99,11 +99,11 @@ def test_what_is_drawn_for_an_example_depends_on_its_position_alone(grey, monkey
 
 def test_an_encoder_is_traced_once_in_a_program_for_any_parameters(run, folder, monkeypatch):
     """Both splits share it, and so do other parameters: a constant of the program would make it another."""
-    traces, programs, jit = [], set(), jax.jit
+    traces, programs, jit, encoder = [], set(), jax.jit, run.model.encode
 
     def encode(params, statistics, x):
         traces.append(1)
-        return run.model.encode(params, statistics, x)
+        return encoder(params, statistics, x)
 
     def recording(function):
         def call(*arguments):
@@ -120,7 +120,7 @@ def test_an_encoder_is_traced_once_in_a_program_for_any_parameters(run, folder, 
         monkeypatch.setattr(apply, "open_run", lambda *_arguments, own=own, **_keywords: own)
         with np.load(apply.encode(run.path, out=folder / f"traced {factor}")) as archive:
             x = load("digits").test["x"].astype(np.float32) / 16
-            expected = jit(run.model.encode)(learned, run.statistics, x)
+            expected = jit(encoder)(learned, run.statistics, x)
             np.testing.assert_allclose(archive["x_test"], expected, rtol=1e-5, atol=1e-6)
         assert (len(traces), len(programs)) == (factor, 1)
 
@@ -136,6 +136,34 @@ def test_a_run_that_dequantizes_takes_levels_up_to_its_scale(run, tmp_path):
         np.save(tmp_path / "levels.npy", levels)
         with pytest.raises(UserError, match=message):
             apply.dataset_for(own, str(tmp_path / "levels.npy"), None)
+
+
+def test_a_conditional_encoder_is_told_what_comes_with_each_example(folder):
+    path = folder / "conditional"
+    arguments = {"latents": 2, "hidden": (8,), "likelihood": "gaussian", "importance_samples": 0}
+    runs.train("conditional_vae", arguments, data="digits", workdir=path, options=STEPS, quiet=True)
+    opened, test = runs.open_run(path), load("digits").test
+    assert opened.model.encode is not None
+    x = test["x"].astype(np.float32) / 16
+    expected, others = (
+        jax.jit(opened.model.encode)(opened.params, opened.statistics, x, condition=told)
+        for told in (test["label"], 9 - test["label"])
+    )
+    with np.load(apply.encode(path)) as archive:
+        np.testing.assert_allclose(archive["x_test"], expected, rtol=1e-5, atol=1e-6)
+        assert np.abs(archive["x_test"] - others).max() > 0.01
+
+
+def test_a_file_that_cannot_be_written_is_named(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/codes.npz cannot be written .*; give another --out"):
+        apply.encode(run.path, out=tmp_path / "file" / "codes.npz")
+    with pytest.raises(UserError, match=r"file/drawn.npz cannot be written .*; give another --out"):
+        report.sample(run.path, num=1, out=tmp_path / "file" / "drawn")
+    (tmp_path / "drawn.png").mkdir()
+    with pytest.raises(UserError, match=r"drawn.png cannot be written .*; give another --out"):
+        report.sample(run.path, num=1, out=tmp_path / "drawn")
+    assert len(np.load(tmp_path / "drawn.npz")["x"]) == 1
 
 
 def test_codes_of_another_run_are_refused(run, codes, folder):
