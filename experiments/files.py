@@ -1,8 +1,11 @@
 """Data that several experiments write as files of their own."""
 
+import os
 from pathlib import Path
 
 import numpy as np
+
+from jaxgen.errors import UserError
 
 ALL = slice(0, 1797)
 TRAIN, TEST = slice(0, 1500), slice(1500, 1797)
@@ -21,3 +24,18 @@ def digits_file(folder: Path, *, train: slice, test: slice) -> tuple[Path, np.nd
         np.savez(partial, x_train=images[train], x_test=images[test])
         partial.replace(path)
     return path, rows[train], rows[test]
+
+
+def given(name: str, *, origin: str) -> Path:
+    """A file that the reader has fetched into the folder that JAXGEN_DATA names.
+
+    Raises:
+      UserError: saying where it is from.
+    """
+    folder = os.environ.get("JAXGEN_DATA")
+    if folder is None:
+        raise UserError(f"this experiment reads {name} ({origin}): name the folder that holds it by JAXGEN_DATA")
+    path = Path(folder) / name
+    if not path.exists():
+        raise UserError(f"there is no {path}: fetch it ({origin})")
+    return path
