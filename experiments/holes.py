@@ -3,7 +3,7 @@
 command:   python experiments/holes.py
 hardware:  two CPU cores
 time:      1 minute
-expected:  decoded noise is nearer to real digits under the VAE, and unseen digits are reconstructed no worse
+expected:  decoded noise lies 1.07 from the nearest digit under the VAE, 1.34 under the autoencoder
 source:    own measurement; for comparison, the distance between real digits of the two splits
 
 The same networks, 2 latents, on digits. Noise is drawn from what each offers: the VAE's prior N(0, I), and for the

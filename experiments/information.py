@@ -3,7 +3,7 @@
 command:   python experiments/information.py
 hardware:  two CPU cores
 time:      2 minutes
-expected:  I(x; z) below the rate; InfoVAE keeps more of it than the VAE, at a smaller distance of q(z) from the prior
+expected:  I(x; z) 4.7 nats of a rate of 5.8 in the VAE; InfoVAE keeps more, and q(z) nearer to the prior
 source:    own measurement; that the rate is I(x; z) + KL(q(z) ‖ p(z)) is exact (Hoffman and Johnson, 2016)
 
 Digits as grey values, a Gaussian decoder of scale 0.3, eight latents, measured on the 1500 digits learned from

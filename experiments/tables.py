@@ -3,7 +3,7 @@
 command:   JAXGEN_DATA=data python experiments/tables.py
 hardware:  two CPU cores
 time:      1 minute
-expected:  a test log-likelihood above independent columns'; hidden cells guessed better than by mean and mode
+expected:  test log p(x) −33 nats a row, where independent columns have −38.6; hidden cells guessed better
 source:    own measurement, beside what each column alone gives, fitted on the same rows
 
 IBM's HR attrition table, 1470 employees: 14 numbers (standardized) and 17 categories, some of them grades. JAXGEN_DATA
