@@ -58,6 +58,7 @@ def test_indices_come_back_through_a_vq_vae_bit_by_bit(folder):
     path = folder / "vq"
     runs.train("vq_vae", {"hidden": (8,)}, data="digits", workdir=path, options=STEPS, quiet=True)
     opened = runs.open_run(path)
+    assert opened.model.decode is not None
     codes = apply.encode(path, out=folder / "vq.npz")
     with np.load(codes) as archive, np.load(apply.decode(path, codes)) as decoded:
         assert archive["x_test"].dtype == np.int32
