@@ -26,7 +26,7 @@ class Aux(NamedTuple):
     Attributes:
       metrics: scalars to log, already means over the (local) batch; the trainer averages them over devices.
       statistics: running estimates after this loss, learned without a gradient (EMA codebook, batch statistics,
-        a count of updates). They must leave a loss equal on all devices: combine them over ``device_axis()``.
+        a count of updates). They must leave a loss equal on all devices: combine them with ``over_devices``.
     """
 
     metrics: dict[str, Array]
@@ -65,10 +65,13 @@ class Model(NamedTuple):
       sample: ``(params, statistics, key, n) -> x``.
       reconstruct: ``(params, statistics, x) -> x``.
       posterior: ``(params, statistics, x) -> (mean, logvar)`` where it is Gaussian.
-      impute: ``(params, statistics, x, key, n) -> [n, batch, *shape]``: several completions of what is NaN in ``x``.
+      impute: ``(params, statistics, x, key, n, *, method, draws, noise) -> [n, batch, *shape]``: several completions of
+        what is NaN in ``x``, from as many ``draws`` or turns of the ``method``, "importance" or "gibbs"; with ``noise``
+        values are drawn, without it they are the decoder's means. The three have defaults.
       corrupt: ``(key, x) -> x``: what a denoising model is shown, so that pictures can show it too.
       optimizers: ``learning_rate -> {player: optax.GradientTransformation}``; ``None`` is Adam for every player.
-      objective: the evaluated figure that the best checkpoint minimizes; ``None`` keeps the last alone.
+      objective: the evaluated figure that the best checkpoint minimizes, in the mean over replicas; ``None`` keeps the
+        last alone.
       domain: what the observations may be.
       latents: dimensions of a continuous latent vector, ``None`` where there is none.
       condition: what the six functions above are given as ``condition=``, ``None`` for nothing.
@@ -115,15 +118,24 @@ def check_players(model: Model, **others: Mapping[str, Any]) -> None:
 
 
 def device_axis() -> str | None:
-    """The device axis while a loss is traced by the trainer, ``None`` anywhere else.
+    """The device axis while a loss is traced for several devices, ``None`` anywhere else: one has nobody to ask.
 
     Pass it on as ``axis_name`` to whatever sums over the whole batch: the EMA codebook, batch normalization.
     """
     try:
-        jax.lax.axis_size(AXIS)
+        return AXIS if jax.lax.axis_size(AXIS) > 1 else None
     except NameError:
         return None
-    return AXIS
+
+
+def over_devices(collective: Callable[[PyTree, str], PyTree], tree: PyTree) -> PyTree:
+    """``collective(tree, AXIS)`` over several devices, such as ``jax.lax.psum``; the tree itself on one.
+
+    >>> over_devices(jax.lax.psum, 3.0)
+    3.0
+    """
+    axis = device_axis()
+    return tree if axis is None else collective(tree, axis)
 
 
 def example_keys(key: Key[Array, ""], position: Int[ArrayLike, " batch"]) -> Key[Array, " batch"]:

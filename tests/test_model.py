@@ -45,7 +45,7 @@ def test_the_key_of_an_example_depends_on_its_position_alone():
     assert not np.array_equal(whole, jax.random.key_data(example_keys(jax.random.key(4), jnp.arange(8))))
 
 
-def test_the_device_axis_is_known_inside_the_trainer_alone():
+def test_the_device_axis_is_known_on_several_devices_alone():
     seen = []
 
     def note(x):
@@ -54,5 +54,6 @@ def test_the_device_axis_is_known_inside_the_trainer_alone():
 
     jax.jit(note)(1.0)
     jax.vmap(note, axis_name="elsewhere")(jnp.ones(2))
+    jax.vmap(note, axis_name=AXIS)(jnp.ones(1))
     jax.vmap(note, axis_name=AXIS)(jnp.ones(2))
-    assert seen == [None, None, AXIS]
+    assert seen == [None, None, None, AXIS]

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int, PyTree
 
 from jaxgen.estimators import gumbel_argmax, gumbel_softmax, leave_one_out_baseline, reinforce
-from jaxgen.model import Batch, Model, device_axis
+from jaxgen.model import Batch, Model, over_devices
 from jaxgen.models.latents import Draws, Latent
 from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
 from jaxgen.models.parts import Parts
@@ -167,8 +167,7 @@ def categorical_latent(
         if estimator == "reinforce":
             return reinforce(draws.log_prob, nll), statistics
         # The mean of the updates before this one: it depends on no sample that it is subtracted for.
-        axis, mean = device_axis(), jax.lax.stop_gradient(nll.mean())
-        mean = jax.lax.pmean(mean, axis) if axis else mean
+        mean = over_devices(jax.lax.pmean, jax.lax.stop_gradient(nll.mean()))
         updates = statistics["updates"]
         decay = jnp.minimum(_BASELINE_DECAY, updates / (updates + 1))
         running = {"mean": decay * statistics["mean"] + (1 - decay) * mean, "updates": updates + 1}

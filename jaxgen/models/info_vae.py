@@ -1,6 +1,7 @@
 """InfoVAE: the divergence of the aggregate posterior from the prior, apart from the mutual information (Zhao, Song and
 Ermon, 2019)."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jax import Array
 from jaxtyping import Float, PyTree
 
 from jaxgen.losses import maximum_mean_discrepancy
-from jaxgen.model import Batch, Model, device_axis, example_keys
+from jaxgen.model import Batch, Model, example_keys, over_devices
 from jaxgen.models.latents import gaussian_latent
 from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
 from jaxgen.models.parts import Parts
@@ -117,8 +118,7 @@ def _bandwidth(latents: int) -> float:
 
 def _gather(a: Array) -> Array:
     """The batch of all devices: the divergence is that of the whole, and every device takes the same value."""
-    axis = device_axis()
-    return a if axis is None else jax.lax.all_gather(a, axis, tiled=True)
+    return over_devices(partial(jax.lax.all_gather, tiled=True), a)
 
 
 def _frequencies(latents: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from jaxtyping import Int, PyTree
 
 from jaxgen.estimators import straight_through
 from jaxgen.losses import commitment_loss, kl_one_hot_uniform
-from jaxgen.model import Aux, Batch, Model, Params, device_axis
+from jaxgen.model import Aux, Batch, Model, Params, device_axis, over_devices
 from jaxgen.models.likelihood import Likelihood, LikelihoodName, ScaleName, make_likelihood, squared_error
 from jaxgen.nets import Activation, grid_decoder, grid_encoder
 from jaxgen.quantization import (
@@ -155,14 +155,13 @@ class _Parts:
         terms = {
             "nll": nll.mean(),
             "commitment": committed.mean(),
-            **self.use_of_codes(index, axis),
+            **self.use_of_codes(index),
             **self.observed.terms(params[_PLAYER]["likelihood"], in_use),
         }
         return (nll + self.commitment * committed).mean(), Aux(terms, {"codebook": state, "likelihood": running})
 
-    def use_of_codes(self, index: Int[Array, "batch h w"], axis: str | None) -> dict[str, Array]:
-        counts = jnp.bincount(index.ravel(), length=self.num_codes)
-        counts = jax.lax.psum(counts, axis) if axis else counts
+    def use_of_codes(self, index: Int[Array, "batch h w"]) -> dict[str, Array]:
+        counts = over_devices(jax.lax.psum, jnp.bincount(index.ravel(), length=self.num_codes))
         return {"perplexity": perplexity(counts), "usage": usage(counts)}
 
     def evaluate(self, params: Params, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:

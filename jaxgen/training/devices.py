@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from jaxgen.errors import UserError
-from jaxgen.model import AXIS
+from jaxgen.model import AXIS, over_devices
 
 
 class Devices(NamedTuple):
@@ -130,12 +130,12 @@ def agree(value: int) -> int:
 
 def mean_over_devices(tree: PyTree) -> PyTree:
     """``pmean`` over the device axis; nothing at all where there is one device."""
-    return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.pmean(tree, AXIS)
+    return over_devices(jax.lax.pmean, tree)
 
 
 def sum_over_devices(tree: PyTree) -> PyTree:
     """``psum`` over the device axis; nothing at all where there is one device."""
-    return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
+    return over_devices(jax.lax.psum, tree)
 
 
 def leads() -> bool:

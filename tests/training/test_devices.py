@@ -7,7 +7,9 @@ from toys import Counted, denoiser, force_streaming, numbered
 
 from jaxgen import runs
 from jaxgen.data import load
+from jaxgen.data.prepare import make_prepare
 from jaxgen.training import Options, train
+from jaxgen.training.devices import Devices, parallel
 
 # What sums over the whole batch: free bits, the optimal scale, the EMA codebook with revival, batches of both players.
 MODELS = {
@@ -123,3 +125,34 @@ def test_each_replica_is_its_own_single_run():
     weights = [r.state.params["denoiser"]["weights"] for r in singles]
     assert not np.allclose(weights[0], weights[1], atol=1e-3)
     assert not np.allclose(weights[1], weights[2], atol=1e-3)
+
+
+SUMMING = {
+    **{name: MODELS[name] for name in ("vae", "vq_vae")},
+    "info_vae": {"hidden": (16,), "latents": 2},
+    "discrete_vae": {"hidden": (16,), "latents": 2, "estimator": "reinforce_constant"},
+}
+
+
+@pytest.mark.parametrize("name", SUMMING)
+def test_one_device_asks_nobody(name):
+    """Its program holds no collective; that of two does."""
+    dataset = load("digits")
+    model = runs.build(name, runs.complete(name, SUMMING[name], dataset))
+    prepare = make_prepare(scale=dataset.scale)
+
+    def collectives(devices: int) -> int:
+        raw = {"x": dataset.train["x"][: 4 * devices], "position": np.arange(4 * devices)}
+        batch = prepare(jax.random.split(jax.random.key(0), 4 * devices), jax.tree.map(jax.numpy.asarray, raw))
+        shared = jax.eval_shape(model.init, jax.random.key(0), batch)
+        split = jax.tree.map(lambda a: a.reshape(devices, 4, *a.shape[1:]), batch)
+
+        def loss(shared, batch):
+            (player,) = model.losses
+            return model.losses[player](*shared, batch, jax.random.key(1), True)
+
+        run = parallel(loss, Devices(jax.local_devices()[:devices]), in_axes=(None, 0), replica_axes=(None, 0))
+        return run.lower(shared, split).as_text().count("stablehlo.all_")
+
+    assert collectives(1) == 0
+    assert collectives(2) > 0

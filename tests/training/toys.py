@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from jaxgen.data.dataset import Dataset, make_dataset
-from jaxgen.model import Aux, Model, device_axis, example_keys
+from jaxgen.model import Aux, Model, example_keys, over_devices
 
 DIMS = 3
 
@@ -24,11 +24,6 @@ def numbered(num_train: int = 37, num_test: int = 13) -> Dataset:
 def noise_of(key: Array, batch: Any) -> Array:
     """One draw [batch, DIMS] an example."""
     return jax.vmap(lambda k: jax.random.normal(k, (DIMS,)))(example_keys(key, batch["position"]))
-
-
-def _over_devices(value: Array) -> Array:
-    axis = device_axis()
-    return jax.lax.pmean(value, axis) if axis else value
 
 
 def denoiser(*, player: str = "denoiser", spoil_at: int | None = None, spoil: str = "error") -> Model:
@@ -50,7 +45,7 @@ def denoiser(*, player: str = "denoiser", spoil_at: int | None = None, spoil: st
     def loss(params: Any, statistics: Any, batch: Any, key: Array, train: bool):
         x, updates = batch["x"], statistics["updates"]
         value = error(params, x, noise_of(key, batch)).mean()
-        mean = 0.9 * statistics["mean"] + 0.1 * _over_devices(x.mean(axis=0))
+        mean = 0.9 * statistics["mean"] + 0.1 * over_devices(jax.lax.pmean, x.mean(axis=0))
         term, total = value, value
         if spoil_at is not None:
             bad = jnp.where(updates == spoil_at, jnp.nan, 0.0)
