@@ -1,6 +1,7 @@
 """A trained run applied to data: examples to codes, codes to examples, and what is missing filled in."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from jax import Array
 from jaxtyping import PyTree
 
 from jaxgen.data import Dataset, check_values, load
+from jaxgen.data.files import UNREADABLE
 from jaxgen.errors import UserError
 from jaxgen.runs import (
     Run,
@@ -100,9 +102,9 @@ def decode(
     if run.model.condition is not None:
         raise UserError(f"{run.config['model']} is conditional: decode with its condition in Python (Model.decode)")
     try:
-        with np.load(codes, allow_pickle=False) as archive:
+        with Path(codes).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
+    except (*UNREADABLE, TypeError) as error:  # a TypeError: one array is no archive of several
         raise UserError(f"{codes} cannot be read ({error}); give a file that 'jaxgen encode' wrote") from error
     made_by, here = str(arrays.pop("fingerprint", "nothing")), fingerprint(run)
     if made_by != here:
@@ -110,11 +112,14 @@ def decode(
             f"the codes in {codes} were made by {made_by}, but {path} (replica {replica}, {run.which} checkpoint) is "
             f"{here}; encode the data again, or give the run that made them"
         )
+    made = {name: array for name, array in arrays.items() if name.startswith("x_")}
+    for name, array in made.items():
+        if not len(array) or not np.isfinite(array).all():
+            raise UserError(f"{name} of {codes} holds no codes, or some that are not finite; encode the data again")
     compiled, learned = jax.jit(decoder), jax.device_put((run.params, run.statistics))
     decoded = {
         name: _joined((compiled(*learned, raw["codes"]), count) for raw, count in _batches({"codes": array}))
-        for name, array in arrays.items()
-        if name.startswith("x_")
+        for name, array in made.items()
     }
     return save_arrays(out or Path(path) / "decoded.npz", decoded)
 
@@ -143,7 +148,8 @@ def impute(
       path: The run's folder.
       data: A data set or file of the run's shape, with NaN or a mask, instead of the run's own.
       data_dir: Folder of prepared TensorFlow Datasets, instead of the run's own.
-      mask: A .npy of the test split's shape, True where a value was observed, joined to the data's own.
+      mask: A .npy of the test split's shape, or of one example's, True where a value was observed; it is joined to the
+        data's own.
       num: Completions of each example.
       method: Latents kept by their importance weights, or turns of a pseudo-Gibbs chain.
       draws: Latents to choose from, or turns of the chain.
@@ -181,8 +187,31 @@ def impute(
         return jnp.moveaxis(values, 0, 1)
 
     completions = np.moveaxis(mapped(run, filled)("test", split, keys=keys), 1, 0)
+    _check_completions(completions, observed, draws=draws, method=method)
     names = {} if dataset.names is None else {"names": np.array(dataset.names)}
     return save_arrays(out or Path(path) / "imputed.npz", {"x": completions, "mask": observed, **names})
+
+
+def _check_completions(values: np.ndarray, observed: np.ndarray, *, draws: int, method: str) -> None:
+    """Refuses what diverged, and says where several completions are one.
+
+    Raises:
+      UserError: if a value is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"the completions are not finite: a {method} chain left what the model knows; take --method importance, or "
+            f"train on data that are partly missing themselves"
+        )
+    hidden = ~observed.reshape(len(observed), -1)
+    same = (np.ptp(values, axis=0).reshape(hidden.shape) == 0) | ~hidden
+    alone = np.mean(same[hidden.any(axis=1)].all(axis=1)) if len(values) > 1 else 0.0
+    if alone > 0.5:
+        warnings.warn(
+            f"of {alone:.0%} of the examples all completions are the same: one of {draws} draws fits far better than "
+            f"the others; give more --draws, or train on data that are partly missing themselves",
+            stacklevel=3,
+        )
 
 
 def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
@@ -218,12 +247,17 @@ def fingerprint(run: Run) -> str:
 
 def _read_mask(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
-        mask = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with Path(path).open("rb") as file:
+            mask = np.load(file, allow_pickle=False)
+    except UNREADABLE as error:
         raise UserError(f"the mask {path} cannot be read ({error}); give a .npy of booleans") from error
-    if mask.dtype != bool or int(np.prod(mask.shape)) != int(np.prod(shape)) or mask.shape[:1] != shape[:1]:
+    if not isinstance(mask, np.ndarray):
+        raise UserError(f"the mask {path} is an archive of several arrays; give a .npy of booleans")
+    # One for all examples or one for each, with the axis of channels or without it where there is one channel.
+    shapes = [shape, shape[1:]] + ([shape[:-1], shape[1:-1]] if shape[-1] == 1 and len(shape) > 2 else [])
+    if mask.dtype != bool or mask.shape not in shapes:
         raise UserError(f"the mask {path} is {mask.dtype} of shape {mask.shape}; give booleans of shape {shape}")
-    return mask.reshape(shape)
+    return np.broadcast_to(mask.reshape(*mask.shape, 1) if shapes.index(mask.shape) > 1 else mask, shape)
 
 
 def mapped(run: Run, function: Callable[..., Array]) -> Callable[..., np.ndarray]:
@@ -285,7 +319,11 @@ def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> Path:
     Raises:
       UserError: if it cannot be written.
     """
-    target = Path(path).with_suffix(".npz")
+    target = Path(path)
+    if target.is_dir():  # an empty name is the folder that one is in
+        raise UserError(f"{target} is a folder; give --out the name of a file")
+    if target.suffix != ".npz":
+        target = target.with_name(f"{target.name}.npz")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole(target) as partial, partial.open("wb") as file:

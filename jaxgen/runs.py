@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -89,6 +90,9 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
         if argument not in signature.parameters:
             raise UserError(f"{name} takes no argument {argument!r}; {nearest(argument, signature.parameters)}")
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+    for argument, value in given.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            _check_number(f"{name}: --{argument.replace('_', '-')}", number)
     try:
         signature.bind(**given)
     except TypeError as error:
@@ -97,6 +101,14 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
         return make(**given)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Of whatever argument: NaN passes a check for a negative number, and arrays count in 32 bits."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} must be finite, got {value}")
+    if isinstance(value, int) and abs(value) >= 2**31:
+        raise UserError(f"{name} must be below 2³¹, got {value}")
 
 
 def complete(name: str, arguments: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
@@ -153,7 +165,8 @@ def train(
     dataset = load(data, data_dir=data_dir, seed=options.seed, scale=data_scale)
     arguments = complete(name, arguments, dataset)
     model = build(name, arguments)
-    check_used(arguments, {p.name: p.default for p in inspect.signature(factory(name)).parameters.values()})
+    if not (Path(workdir) / "config.json").exists():  # a run that was begun goes on with what it was begun with
+        check_used(arguments, {p.name: p.default for p in inspect.signature(factory(name)).parameters.values()})
     # Whatever can be refused is refused before the folder is claimed, so that the corrected command can have it.
     steps = num_steps(options, num_examples=len(dataset.train["x"]), updates=sum(model.turns.values()))
     devices = choose(num_devices, batch_size=options.batch_size)

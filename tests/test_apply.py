@@ -246,3 +246,49 @@ def test_data_of_another_shape_and_models_that_cannot_are_named(run, folder, tmp
     (tmp_path / "codes.npz").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"codes.npz cannot be read .*; give a file that 'jaxgen encode' wrote"):
         apply.decode(run.path, tmp_path / "codes.npz")
+
+
+def test_one_mask_may_stand_for_all_examples(run, tmp_path):
+    one = np.arange(64).reshape(8, 8) % 3 > 0
+    whole = np.broadcast_to(one, (297, 8, 8))
+    asked = [apply.impute(run.path, mask=write_mask(tmp_path / f"{i}.npy", mask), num=1, draws=2, out=tmp_path / str(i))
+             for i, mask in enumerate((one, one[..., None], whole))]  # fmt: skip
+    filled = [np.load(path) for path in asked]
+    for other in filled[1:]:
+        np.testing.assert_array_equal(filled[0]["x"], other["x"])
+    np.testing.assert_array_equal(filled[0]["mask"][..., 0], whole)
+
+
+@pytest.mark.parametrize("kind", ["emptied", "cut", "one array"])
+def test_a_damaged_file_of_codes_or_of_a_mask_is_named(run, codes, tmp_path, kind):
+    content = {"emptied": b"", "cut": codes.read_bytes()[:400]}.get(kind)
+    for name in ("codes.npz", "mask.npy"):
+        if content is None:
+            np.savez(tmp_path / "x.npz", a=np.zeros(3), b=np.zeros(3))
+            np.save(tmp_path / "x.npy", np.zeros(3))
+            (tmp_path / name).write_bytes((tmp_path / ("x.npy" if name == "codes.npz" else "x.npz")).read_bytes())
+        else:
+            (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"codes.npz cannot be read"):
+        apply.decode(run.path, tmp_path / "codes.npz")
+    with pytest.raises(UserError, match=r"the mask .*mask.npy (cannot be read|is an archive)"):
+        apply.impute(run.path, mask=tmp_path / "mask.npy")
+
+
+def test_no_file_but_the_named_one_is_written(tmp_path):
+    assert apply.save_arrays(tmp_path / "results.v2", {}) == tmp_path / "results.v2.npz"
+    assert apply.save_arrays(tmp_path / "mask.npy", {}) == tmp_path / "mask.npy.npz"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.npy.npz", "results.v2.npz"]
+    with pytest.raises(UserError, match="is a folder"):
+        apply.save_arrays(tmp_path, {})
+
+
+def test_completions_that_diverged_are_refused_and_those_that_are_all_one_are_warned_of():
+    observed = np.array([[True, False], [False, False], [True, True]])
+    values = np.random.default_rng(0).normal(size=(3, 3, 2))
+    apply._check_completions(values, observed, draws=7, method="importance")
+    same = np.broadcast_to(values[0], values.shape)
+    with pytest.warns(UserWarning, match="of 100% of the examples .*: one of 7 draws"):
+        apply._check_completions(same, observed, draws=7, method="importance")
+    with pytest.raises(UserError, match="a gibbs chain left what the model knows"):
+        apply._check_completions(np.where(values > 0, values, np.nan), observed, draws=7, method="gibbs")

@@ -408,3 +408,31 @@ def test_of_several_processes_only_the_first_writes(tmp_path, monkeypatch):
 def test_the_schedule_of_a_game_counts_rounds():
     """An epoch of a game of two updates a round has half as many rounds."""
     assert num_steps(Options(epochs=2, batch_size=100), num_examples=1500, updates=2) == 15
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"beta": float("nan")}, "vae: --beta must be finite, got nan"),
+        ({"free_nats": float("inf")}, "vae: --free-nats must be finite, got inf"),
+        ({"kl_warmup": 3_000_000_000}, "vae: --kl-warmup must be below 2³¹, got 3000000000"),
+        ({"hidden": (8, 2**40)}, "vae: --hidden must be below 2³¹"),
+    ],
+)
+def test_a_number_that_no_array_can_hold_is_named(arguments, message):
+    with pytest.raises(UserError, match=message):
+        runs.build("vae", {"shape": (4,), **arguments})
+
+
+def test_a_run_begun_with_an_argument_without_effect_goes_on(tmp_path, monkeypatch):
+    """As one of an earlier version; a new one is refused."""
+    arguments, options = {"hidden": (4,), "scale": "shared", "importance_samples": 0}, Options(steps=1, batch_size=16)
+    again = {"data": "ring", "options": options, "quiet": True}
+    arguments |= {"likelihood": "gaussian", "scale": "optimal", "fixed_scale": 0.5}
+    with pytest.raises(UserError, match=r"--fixed-scale 0\.5 would change nothing"):
+        runs.train("vae", arguments, workdir=tmp_path / "new", **again)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "check_used", lambda *_: None)
+        runs.train("vae", arguments, workdir=tmp_path / "old", **again)
+    runs.train("vae", arguments, workdir=tmp_path / "old", **again)
+    assert runs.open_run(tmp_path / "old").step == 1

@@ -25,7 +25,7 @@ _CONDITION_KEYS = ("condition_train", "condition")
 _TEST_CONDITION_KEYS = ("condition_test",)
 _LABEL_COLUMNS = ("label", "labels", "class")
 # What NumPy raises for damaged files: its header is parsed as Python source.
-_UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, TokenError, OverflowError, MemoryError, BadZipFile)
+UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, TokenError, OverflowError, MemoryError, BadZipFile)
 _MISSING = ("", "na", "nan", "null", "none")
 
 
@@ -42,7 +42,7 @@ def load_file(name: str) -> Dataset:
         raise UserError(f"There is no file {name}: check the path.")
     try:
         arrays = _read_csv(name, path) if path.suffix.lower() == ".csv" else _read_numpy(path)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         # NumPy takes any text for a pickle, and advises what would run it.
         reason = "it holds no arrays, or pickled ones" if "allow_pickle" in str(error) else error
         raise UserError(
@@ -64,6 +64,10 @@ def _read_numpy(path: Path) -> dict[str, np.ndarray]:
         arrays = {"x" if only else key.lower(): archive[key] for key in archive.files if only or key.lower() in wanted}
         if not any(key in arrays for key in _TRAIN_KEYS):
             raise ValueError(f"its arrays are named {', '.join(archive.files) or 'nothing'}; one must be x or x_train")
+        unknown = [] if only else sorted(key for key in archive.files if key.lower() not in wanted | {"fingerprint"})
+        if unknown:
+            known = ", ".join(sorted(wanted))
+            warnings.warn(f"{path.name}: nothing is read from {', '.join(unknown)}; known are {known}", stacklevel=4)
     return arrays
 
 

@@ -78,7 +78,8 @@ def test_npz_with_both_splits(write, keys):
         "y_test": np.array([7.0, 0.0]),
         "other": "text",
     }
-    made = load(write("x.npz", content))
+    with pytest.warns(UserWarning, match="nothing is read from other"):
+        made = load(write("x.npz", content))
     np.testing.assert_array_equal(made.train["x"], train)
     np.testing.assert_array_equal(made.test["x"], test)
     np.testing.assert_array_equal(made.train["label"], np.arange(6))
@@ -299,3 +300,9 @@ def test_conditions_and_columns_come_with_the_examples(write):
 def test_masks_conditions_and_columns_that_do_not_fit_are_named(write, arrays, message):
     with pytest.raises(UserError, match=message):
         load(write("x.npz", {"x": np.ones((10, 5), np.float32), **arrays}))
+
+
+def test_an_array_of_a_name_that_nothing_is_read_from_is_warned_of(tmp_path):
+    np.savez(tmp_path / "typo.npz", x_train=np.zeros((20, 3), np.float32), xtest=np.zeros((5, 3), np.float32))
+    with pytest.warns(UserWarning, match="typo.npz: nothing is read from xtest; known are .*x_test"):
+        assert len(load(str(tmp_path / "typo.npz")).test["x"]) == 2
