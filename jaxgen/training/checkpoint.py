@@ -37,6 +37,11 @@ class _DamagedError(Exception):
     """A checkpoint that cannot be read, or does not hold what was saved."""
 
 
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    """Orbax logs what is meant here (a checkpoint without a metric) and what it raises anyway."""
+    return "orbax" not in Path(record.pathname).parts
+
+
 def _score(metrics: Mapping[str, float]) -> float:
     return -metrics["objective"]
 
@@ -124,8 +129,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False, beside: Path | None = None):
-        # orbax logs what is meant here (a checkpoint without a metric) and what it raises anyway.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        logging.getLogger("absl").addFilter(_not_of_orbax)
         self._folder, self._beside = folder.absolute(), beside and beside.absolute()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._saving: Future[None] | None = None

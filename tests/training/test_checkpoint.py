@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import logging
 import threading
 import tracemalloc
 from pathlib import Path
@@ -231,3 +232,18 @@ def test_of_several_processes_only_the_first_renames(tmp_path, monkeypatch):
         assert Checkpoints(tmp_path).restore(state) is not None
     assert not (tmp_path / "2").exists()
     assert not (tmp_path / "1" / "metrics").exists()
+
+
+def test_of_absl_s_messages_orbax_s_alone_are_kept_back(tmp_path):
+    shown, absl = [], logging.getLogger("absl")
+    handler = logging.Handler()
+    handler.emit = lambda record: shown.append(record.getMessage())
+    absl.addHandler(handler)
+    try:
+        checkpoints = Checkpoints(tmp_path)
+        checkpoints.save(1, {"a": np.zeros(1)}, {"figures": {}}, objective=None)  # orbax warns: no metric
+        checkpoints.close()
+        absl.error("of another library")
+    finally:
+        absl.removeHandler(handler)
+    assert shown == ["of another library"]
