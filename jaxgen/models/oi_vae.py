@@ -36,7 +36,7 @@ def oi_vae(
     fixed_scale: float = 1.0,
     beta: float = 1.0,
     sparsity: float = 1.0,
-    step_ratio: float = 1.0,
+    step_ratio: float = 0.1,
     weight_decay: float = 0.001,
     importance_samples: int = 16,
 ) -> Model:
@@ -61,7 +61,8 @@ def oi_vae(
       beta: Weight of the KL term in training and model selection alike.
       sparsity: Weight λ of the group lasso.
       step_ratio: Step size η of W over the learning rate. W descends its plain gradient, since the proximal step needs
-        to know η and a step of Adam has no one size.
+        to know η and a step of Adam has no one size. Where W moves as fast as the networks, the lasso empties it before
+        they can use it: the authors use η = 1e-4, a ratio of 0.01 at their learning rate of 1e-2.
       weight_decay: Weight of ½‖θ‖² on the generators' other weights; without it their scale would cancel the lasso.
       importance_samples: Draws for the estimate of log p(x) in evaluation; 0 leaves it out.
 
@@ -142,6 +143,9 @@ def proximal_group_lasso(weight: float, step_size: Any) -> optax.GradientTransfo
         return jnp.zeros((), jnp.int32)
 
     def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, PyTree]:
+        if params is None:
+            raise ValueError("params must be given to update: the proximal step is taken at params + updates, got None")
+
         def one(update: Array, value: Array) -> Array:
             # W + (prox − W) is exactly zero where prox is.
             return prox_group_lasso(value + update, weight * step_size(state), axis=-1) - value

@@ -134,6 +134,7 @@ class _Stack:
 
         phase = self.phase_at(statistics["updates"]) if train else jnp.asarray(self.num_layers)
         branches = [*(partial(self.layer_loss, layer) for layer in range(self.num_layers)), fine_tuning]
+        # One branch alone is computed; of replicas side by side, whose counts are a vector, every branch is.
         value = jax.lax.switch(phase, branches, params, statistics, batch, key)
         return value, Aux({"layer": phase + 1.0}, {**statistics, "updates": statistics["updates"] + train})
 

@@ -70,6 +70,12 @@ def test_the_proximal_step_uses_the_step_size_that_was_taken(x64):
     assert np.all(np.asarray(w)[0, 1] == 0)
 
 
+def test_the_proximal_step_needs_the_parameters():
+    transformation = proximal_group_lasso(0.7, lambda count: 0.1)
+    with pytest.raises(ValueError, match="params must be given"):
+        transformation.update(jnp.ones((1, 1, 2)), transformation.init(jnp.ones((1, 1, 2))))
+
+
 def test_only_w_takes_the_proximal_step_and_generators_decay(x64):
     """With a zero gradient W shrinks by ηλ, the generators' other weights by Adam on their decay, the encoder rests."""
     model = oi_vae(shape=(4,), groups=(2, 2), latents=2, sparsity=0.5, weight_decay=0.1, step_ratio=2.0)
