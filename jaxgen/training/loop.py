@@ -2,18 +2,19 @@
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.console import Console
 from jaxgen.data import Dataset
 from jaxgen.data.dataset import row_chunks
 from jaxgen.data.prepare import make_prepare
+from jaxgen.errors import UserError
 from jaxgen.model import Model, check_players
 from jaxgen.training import evaluate as evaluation
 from jaxgen.training.checkpoint import Checkpoints
@@ -88,13 +89,32 @@ def train(
     if optimizers is None:
         optimizers = make_optimizers(model, options, steps)
     # What asks to stop while the data moves or the first call compiles is heeded like any other.
-    with collect_signals(_stopping(console)) as caught, ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
+    with (
+        collect_signals(_stopping(console)) as caught,
+        ThreadPoolExecutor(1, thread_name_prefix="feed") as pool,
+        _saved(checkpoints),
+    ):
+        run = _Run(model, dataset, options, optimizers, num_devices, checkpoints, writers)
+        return _play(run, steps, pool, caught, console)
+
+
+@contextmanager
+def _saved(checkpoints: Checkpoints | None) -> Iterator[None]:
+    """Waits for what is being saved, whatever happened; of two errors the first is raised, with the other as a note."""
+    try:
+        yield
+    except BaseException as first_error:
         try:
-            run = _Run(model, dataset, options, optimizers, num_devices, checkpoints, writers)
-            return _play(run, steps, pool, caught, console)
-        finally:
-            if checkpoints is not None:
-                checkpoints.wait()
+            _wait(checkpoints)
+        except UserError as error:
+            first_error.add_note(f"Besides, {error}.")
+        raise
+    _wait(checkpoints)
+
+
+def _wait(checkpoints: Checkpoints | None) -> None:
+    if checkpoints is not None:
+        checkpoints.wait()
 
 
 def _stopping(console: Console | None) -> Callable[[int], None]:
@@ -154,7 +174,7 @@ class _Run:
                 self.logged = _Sums(restored.record.get("logged"))
                 self.game = self.game._replace(saved=True)
                 return restored.state
-        return creator(prepare(keys, jax.tree.map(jnp.asarray, raw)), seeds=seeds)
+        return creator(jax.jit(prepare)(keys, raw), seeds=seeds)
 
     def evaluate(self) -> evaluation.Figures:
         """Figures of the test split, and the mode coverage where modes are known."""
@@ -252,6 +272,7 @@ def _play(run: _Run, steps: int, pool: ThreadPoolExecutor, caught: list[int], co
     if step < steps:
         tell("saving")
         run.save(step, evaluated=False)
+        _wait(run.checkpoints)  # whoever interrupts is told that all is saved
         raise Interrupted(step, signum)
     return Result(first(run.state), run.figures, time.perf_counter() - began, run.start)
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Int, PyTree, UInt32
 
@@ -47,7 +48,7 @@ class Creator:
           ValueError: if parameters, losses, turns and optimizers do not name the same players.
         """
         states = [self._create(jax.random.key(seed), batch) for seed in seeds]
-        return states[0] if len(states) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        return states[0] if len(states) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *states)
 
     def shapes(self, batch: Mapping[str, Any], *, replicas: int) -> State:
         """Shapes and types of such a state, for which nothing is computed.

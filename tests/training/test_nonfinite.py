@@ -1,5 +1,7 @@
 """What is not finite stops the run at once, by name, and leaves the last good checkpoint."""
 
+import errno
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -121,3 +123,18 @@ def test_large_data_are_named_and_nothing_saved_is_said(largest, named):
         train(denoiser(), data, OPTIONS._replace(learning_rate=1e30, steps=5), num_devices=1)
     assert "nothing was saved yet, try a smaller" in str(caught.value)
     assert ("--data-scale: the data reach 2e+03 in network units" in str(caught.value)) == named
+
+
+def test_a_loss_that_is_not_finite_is_told_although_the_disk_is_full(tmp_path, monkeypatch):
+    """The storage's error comes second, and beside it."""
+    checkpoints = Checkpoints(tmp_path)
+
+    def refuse(*_arguments, **_keywords):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "save", refuse)
+    model = denoiser(spoil_at=6)
+    with pytest.raises(NonFiniteError, match=r"the term 'error' .* step 7") as caught:
+        train(model, numbered(), OPTIONS, checkpoints=checkpoints, num_devices=1)
+    assert "No space left on device" in "".join(caught.value.__notes__)
+    checkpoints.close()

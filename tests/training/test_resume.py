@@ -1,5 +1,6 @@
 """Whatever ends a run, the same command ends it as if nothing had happened, bit by bit."""
 
+import errno
 import hashlib
 import json
 import os
@@ -387,3 +388,12 @@ def test_kill_at_random_moments_leaves_no_trace(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "identical after 6 kills" in done.stdout
+
+
+def test_an_interruption_whose_state_cannot_be_saved_does_not_say_that_it_was(tmp_path, monkeypatch):
+    def refuse(*_arguments, **_keywords):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", refuse)
+    with pytest.raises(UserError, match="No space left on device"):
+        run(tmp_path, console=stop_at(1))
