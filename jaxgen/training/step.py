@@ -45,6 +45,7 @@ def update(
 
     (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params[player])
     grads, metrics = mean_over_devices((grads, {"loss": loss, **aux.metrics}))
+    # With several seeds both branches run, since the loss is a vector: each reads its parameters once more a step.
     finite = jax.lax.cond(
         jnp.isfinite(metrics["loss"]),
         lambda params: dict.fromkeys(params, jnp.ones(())),
