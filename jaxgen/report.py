@@ -165,6 +165,9 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best") -> Path:
     evaluated = [p for p in history if p["kind"] == "evaluate" and p["step"] <= run.step]
     figures = {k: v for k, v in (evaluated[-1] if evaluated else {}).items() if k not in ("step", "kind", "time")}
     target, shots, replicas = path / "report.html", [], run.config["options"]["seeds"]
+    if figures:  # of all replicas, as the log's are
+        every = run if replicas == 1 else open_run(path, index=None, which=which)
+        figures |= _information(every, shown.dataset)
     own = {name: np.atleast_1d(value)[index if np.size(value) > 1 else 0] for name, value in figures.items()}
     try:
         for name, title, caption, section, figure in [

@@ -176,7 +176,7 @@ def train(
     kind = f"{devices.num_global} × {devices.local[0].device_kind}"
     config = describe(name, arguments, dataset, options, data_dir=data_dir, devices=kind)
     path = Path(workdir)
-    title = f"{name} on {Path(data).name} in {path}"
+    title = f"{name} on {Path(data).name} in {path}{_missing(dataset)}"
     with (
         _logs(path, config, title=title, steps=None if quiet else steps) as (writers, console),
         contextlib.closing(Checkpoints(path / "checkpoints", beside=path / "config.json")) as checkpoints,
@@ -191,6 +191,13 @@ def train(
             writers=writers,
             console=console,
         )
+
+
+def _missing(dataset: Dataset) -> str:
+    """For the title: a NaN that slipped in is taken for a value that was not observed."""
+    mask = dataset.train.get("mask")
+    hidden = 0 if mask is None else int(mask.size - np.count_nonzero(mask))
+    return f" ({hidden:,} of {mask.size:,} values missing)" if mask is not None and hidden else ""
 
 
 def _check_dequantize(dataset: Dataset, options: Options) -> None:

@@ -424,6 +424,17 @@ def test_a_number_that_no_array_can_hold_is_named(arguments, message):
         runs.build("vae", {"shape": (4,), **arguments})
 
 
+def test_values_that_are_missing_are_counted_where_a_run_begins(tmp_path):
+    x = np.zeros((20, 50), np.float32)
+    x[3, 7] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    assert runs._missing(load(str(tmp_path / "x.npy"))) == " (1 of 900 values missing)"
+    assert runs._missing(load("digits")) == ""
+    x[:18] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    assert runs._missing(load(str(tmp_path / "x.npy"))) == " (900 of 900 values missing)"
+
+
 def test_a_run_begun_with_an_argument_without_effect_goes_on(tmp_path, monkeypatch):
     """As one of an earlier version; a new one is refused."""
     arguments, options = {"hidden": (4,), "scale": "shared", "importance_samples": 0}, Options(steps=1, batch_size=16)
