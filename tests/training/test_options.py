@@ -11,7 +11,7 @@ from toys import Counted, denoiser, numbered, quadratic_game
 from jaxgen.data.prepare import make_prepare
 from jaxgen.errors import UserError
 from jaxgen.training import Options, loop, train
-from jaxgen.training.options import learning_rate_schedule, make_optimizers, num_steps, with_intervals
+from jaxgen.training.options import learning_rate_schedule, make_optimizers, measure_every, num_steps, with_intervals
 
 
 def test_staircase_is_burdas():
@@ -159,3 +159,8 @@ def test_bits_of_an_unknown_kind_are_refused():
     # Without the hook's own check of the annotation, as a user would call it.
     with pytest.raises(ValueError, match="none, dynamic, threshold, got 'dynamc'"):
         inspect.unwrap(make_prepare)(scale=1.0, binarize="dynamc")
+
+
+@pytest.mark.parametrize("log_every", [1, 3, 9, 10, 11, 500])
+def test_every_log_point_has_a_round_whose_gradient_norms_are_measured(log_every):
+    assert 1 <= measure_every(Options(log_every=log_every)) <= min(10, log_every)
