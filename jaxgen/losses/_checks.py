@@ -115,7 +115,9 @@ def _concrete_value(name: str, value: ArrayLike) -> np.ndarray | None:
     if isinstance(value, Array) and not value.is_fully_addressable:
         return None
     numbers = np.asarray(value)
-    if numbers.dtype.kind in "cOSU":
+    if numbers.dtype.kind in "OSU":
+        raise TypeError(f"{name} must be an array or a number, got {value!r:.60}")
+    if numbers.dtype.kind == "c":
         raise TypeError(f"{name} must be real, got {numbers.dtype} of shape {numbers.shape}")
     return numbers
 

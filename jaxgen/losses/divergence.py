@@ -294,8 +294,8 @@ def maximum_mean_discrepancy(
     width = as_positive_scalar("bandwidth", bandwidth, jnp.promote_types(x.dtype, y.dtype))
 
     def gram(a: Array, b: Array) -> Array:
-        # The square of a small width would underflow, and 0/0 is no kernel.
-        relative = _squared_distances(a, b) / width / width / 2
+        # Twice by the width, which XLA would make once by its square: that underflows, and 0/0 is no kernel.
+        relative = 0.5 * lax.optimization_barrier(_squared_distances(a, b) / width) / width
         return jnp.exp(-relative) if kernel == "rbf" else 1 / (1 + relative)
 
     def within(a: Array) -> Array:

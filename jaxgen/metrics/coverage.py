@@ -26,7 +26,7 @@ def _nearest_mode(samples: ArrayLike, centers: ArrayLike) -> tuple[Array, Array]
     _checks.matrix("centers", centers)
     _checks.same_columns("samples", samples, "centers", centers)
     _checks.finite("centers", centers)
-    return _nearest(_checks.floating(samples), _checks.floating(centers))
+    return _nearest(_checks.floating("samples", samples), _checks.floating("centers", centers))
 
 
 @jax.jit
@@ -70,9 +70,9 @@ def mode_counts(
     >>> mode_counts(jnp.array([[0.1], [0.9], [1.1], [5.0]]), jnp.array([[0.0], [1.0]]), radius=0.3).tolist()
     [1, 2]
     """
-    _checks.above("radius", radius)
     indices, distances = _nearest_mode(samples, centers)
-    return jnp.bincount(indices, weights=(distances <= radius).astype(int), length=np.shape(centers)[0])
+    within = distances <= _checks.above("radius", radius, distances.dtype)
+    return jnp.bincount(indices, weights=within.astype(int), length=np.shape(centers)[0])
 
 
 def mode_coverage(
@@ -141,12 +141,14 @@ def reverse_kl(counts: Real[ArrayLike, "*shape"], reference: Real[ArrayLike, "..
     """
     if len(np.shape(counts)) != 1 or np.shape(counts)[0] < 1:
         raise ValueError(f"counts must have shape [modes], got {np.shape(counts)}.")
-    reference = np.ones(np.shape(counts)) if reference is None else reference
+    counts = _not_negative("counts", counts)
+    if reference is None:
+        reference = np.ones(counts.shape, counts.dtype)
     if np.shape(reference) != np.shape(counts):
         raise ValueError(f"reference must have the shape of counts, got {np.shape(reference)} and {np.shape(counts)}.")
-    counts, reference = _not_negative("counts", counts), _not_negative("reference", reference)
     if not isinstance(reference, jax.core.Tracer) and not np.any(np.asarray(reference)):
         raise ValueError("reference must count something, got zeros only.")
+    reference = _not_negative("reference", reference)
     generated = counts / jnp.sum(counts)
     xlogy = jax.scipy.special.xlogy
     return jnp.sum(xlogy(generated, generated) - xlogy(generated, reference / jnp.sum(reference)))
@@ -154,7 +156,9 @@ def reverse_kl(counts: Real[ArrayLike, "*shape"], reference: Real[ArrayLike, "..
 
 def _not_negative(name: str, counts: ArrayLike) -> Array:
     """Counts as floats; a negative one is refused where it is seen, and NaN where it is not."""
-    counts = _checks.floating(counts)
+    _checks.real(name, counts)
+    # As they were given: under `jit` JAX would trace even what is known.
     if not isinstance(counts, jax.core.Tracer) and np.any(np.asarray(counts) < 0):
         raise ValueError(f"{name} must not be negative, got {np.asarray(counts).min():g}.")
+    counts = _checks.floating(name, counts)
     return jnp.where(counts < 0, jnp.nan, counts)

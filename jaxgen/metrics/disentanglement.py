@@ -46,7 +46,7 @@ def mutual_information_gap(
     1.0
     """
     values, labels = _factors.paired(codes, factors, min_latents=2)
-    _checks.count("num_bins", num_bins, 2)
+    num_bins = _checks.count("num_bins", num_bins, 2)
     gaps = []
     for label in labels.T:
         information = np.array([_mutual_information(_bins(code, num_bins), label) for code in values.T])
@@ -120,8 +120,7 @@ def dci(
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    _checks.count("num_trees", num_trees)
-    _checks.count("seed", seed, 0)
+    num_trees, seed = _checks.count("num_trees", num_trees), _checks.count("seed", seed, 0)
     values, labels = _factors.paired(codes, factors, min_latents=2)
     fit, held_out = _factors.split(len(values), seed)
     importances, accuracies = [], []
@@ -214,7 +213,7 @@ def sap(codes: Real[ArrayLike, "*shape_codes"], factors: Real[ArrayLike, "*shape
     """
     from sklearn.tree import DecisionTreeClassifier
 
-    _checks.count("seed", seed, 0)
+    seed = _checks.count("seed", seed, 0)
     values, labels = _factors.paired(codes, factors, min_latents=2)
     fit, held_out = _factors.split(len(values), seed)
     gaps = []

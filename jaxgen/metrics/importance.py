@@ -24,6 +24,8 @@ def importance_weighted_log_likelihood(
     .. math::
         \log \frac1K \sum_{k=1}^K \frac{p(x \mid z_k)\, p(z_k)}{q(z_k \mid x)}, \qquad z_k \sim q(z \mid x)
 
+    Called eagerly, it traces ``log_weights`` twice each time: wrap the call in ``jax.jit`` to evaluate many batches.
+
     Args:
       log_weights: ``keys [count] -> [count, batch]``, log p(x, z) − log q(z|x) of one fresh draw for each key.
       key: draw k takes ``fold_in(key, k)``, so that the estimate does not depend on how many are made at a time.
@@ -67,7 +69,7 @@ def importance_weighted_log_likelihood(
 
     start = jnp.full(shape.shape[1:], -jnp.inf, shape.dtype)
     total, _ = jax.lax.scan(add, start, jnp.arange(-(-num_samples // count)))
-    return total - jnp.log(num_samples)
+    return total - math.log(num_samples)
 
 
 def _largest(jaxpr: Any) -> int:

@@ -51,7 +51,8 @@ def factor_vae_score(
     1.0
     """
     values, labels = _factors.paired(codes, factors)
-    _check_draws(labels, num_votes=num_votes, group_size=group_size, threshold=threshold, seed=seed)
+    num_votes, group_size, seed = _check_draws(labels, num_votes, group_size, seed)
+    _checks.above("threshold", threshold, np.float32, inclusive=True)
     values = _factors.active(values, threshold)
     if values.shape[1] == 0:
         return 0.0
@@ -117,7 +118,8 @@ def beta_vae_score(
     from sklearn.preprocessing import StandardScaler
 
     values, labels = _factors.paired(codes, factors)
-    _check_draws(labels, num_votes=num_votes, group_size=group_size, threshold=threshold, seed=seed)
+    num_votes, group_size, seed = _check_draws(labels, num_votes, group_size, seed)
+    _checks.above("threshold", threshold, np.float32, inclusive=True)
     if labels.shape[1] < 2:
         raise ValueError(f"factors must have at least 2 columns, got shape {labels.shape}.")
     values = _factors.active(values, threshold)
@@ -174,15 +176,17 @@ class _Groups:
         return self.order[self.starts[shared][values] + offsets, shared]
 
 
-def _check_draws(labels: np.ndarray, *, num_votes: int, group_size: int, threshold: float | int, seed: int) -> None:
-    """Hyperparameters in range, and no value so rare that its group is one example repeated."""
-    _checks.count("num_votes", num_votes)
-    _checks.count("group_size", group_size, 2)
-    _checks.count("seed", seed, 0)
-    _checks.above("threshold", threshold, inclusive=True)
+def _check_draws(labels: np.ndarray, num_votes: int, group_size: int, seed: int) -> tuple[int, int, int]:
+    """The three counts in range, and no value so rare that its group is one example repeated."""
+    counts = (
+        _checks.count("num_votes", num_votes),
+        _checks.count("group_size", group_size, 2),
+        _checks.count("seed", seed, 0),
+    )
     rare = [k for k, column in enumerate(labels.T) if np.bincount(column).min() < 2]
     if rare:
         raise ValueError(
             f"factors must show each value at least twice, got a value with one example in column {rare[0]}; "
             "pass more examples or merge values."
         )
+    return counts

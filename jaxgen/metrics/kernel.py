@@ -40,7 +40,7 @@ def kernel_distance(x: Float[ArrayLike, "*shape_x"], y: Float[ArrayLike, "*shape
     _checks.matrix("x", x, min_rows=2)
     _checks.matrix("y", y, min_rows=2)
     _checks.same_columns("x", x, "y", y)
-    x, y = _checks.floating(x), _checks.floating(y)
+    x, y = _checks.floating("x", x), _checks.floating("y", y)
     return _mean_of_pairs(x) + _mean_of_pairs(y) - 2 * jnp.mean(_row_sums(x, y)) / y.shape[0]
 
 

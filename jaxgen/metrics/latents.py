@@ -38,8 +38,8 @@ def active_units(means: Float[ArrayLike, "*shape"], *, threshold: ArrayLike = 0.
     """
     _checks.matrix("means", means, min_rows=2)
     _checks.finite("means", means)
-    _checks.above("threshold", threshold, inclusive=True)
-    return jnp.sum(jnp.var(_checks.floating(means), axis=0) > threshold)
+    variances = jnp.var(_checks.floating("means", means), axis=0)
+    return jnp.sum(variances > _checks.above("threshold", threshold, variances.dtype, inclusive=True))
 
 
 def mutual_information(
@@ -76,7 +76,7 @@ def mutual_information(
         _checks.matrix(name, value)
         if jnp.shape(value) != jnp.shape(z):
             raise ValueError(f"{name} must have the shape of z, {jnp.shape(z)}, got {jnp.shape(value)}.")
-    z, mean, logvar = _checks.floating(z), _checks.floating(mean), _checks.floating(logvar)
+    z, mean, logvar = (_checks.floating(n, x) for n, x in (("z", z), ("mean", mean), ("logvar", logvar)))
 
     def log_density(z: Array, mean: Array, logvar: Array) -> Array:
         """log q(z|x) without ½ log 2π, which cancels."""

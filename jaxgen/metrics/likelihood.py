@@ -1,8 +1,9 @@
 """Likelihood of points under a kernel density fitted to a model's samples."""
 
+import math
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
@@ -48,23 +49,27 @@ def parzen_log_likelihood(
     _checks.matrix("samples", samples)
     _checks.matrix("points", points)
     _checks.same_columns("samples", samples, "points", points)
-    _checks.above("bandwidth", bandwidth)
-    return _log_density(_checks.floating(samples), _checks.floating(points), bandwidth)
+    samples, points = _checks.floating("samples", samples), _checks.floating("points", points)
+    dtype = jnp.promote_types(samples.dtype, points.dtype)
+    return _log_density(samples, points, _checks.above("bandwidth", bandwidth, dtype))
 
 
 @jax.jit
-def _log_density(samples: Array, points: Array, bandwidth: ArrayLike) -> Array:
+def _log_density(samples: Array, points: Array, bandwidth: Array) -> Array:
     num_samples, num_dims = samples.shape
     center = jax.lax.stop_gradient(jnp.mean(samples, axis=0))
     samples, points = samples - center, points - center
+
+    def exponent(squares: Array) -> Array:
+        # Twice by the width, which XLA would make once by its square: that underflows, and 0/0 is no density.
+        return 0.5 * jax.lax.optimization_barrier(squares / bandwidth) / bandwidth
 
     def log_sum(point: Array) -> Array:
         # XLA computes a fused operand twice, rounded differently; at exponents of 10⁸ the difference from
         # their maximum is then far from 0 and overflows. Behind the barrier the distances exist once.
         squares = jax.lax.optimization_barrier(squared_distances(samples, point))
         nearest = jax.lax.stop_gradient(jnp.min(squares))
-        precision = 0.5 / bandwidth**2
-        return jnp.log(jnp.sum(jnp.exp((nearest - squares) * precision))) - nearest * precision
+        return jnp.log(jnp.sum(jnp.exp(exponent(nearest - squares)))) + exponent(-nearest)
 
-    normalizer = np.log(num_samples) + num_dims * (0.5 * np.log(2 * np.pi) + jnp.log(bandwidth))
+    normalizer = math.log(num_samples) + num_dims * (0.5 * math.log(2 * math.pi) + jnp.log(bandwidth))
     return map_rows(log_sum, points) - normalizer

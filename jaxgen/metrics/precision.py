@@ -58,9 +58,10 @@ def precision_recall(
     _checks.finite("real", real)
     _checks.finite("fake", fake)
     fewest = min(np.shape(real)[0], np.shape(fake)[0])
-    if not 1 <= _checks.count("k", k, 0) < fewest:
+    k = _checks.count("k", k, 0)
+    if not 1 <= k < fewest:
         raise ValueError(f"k must be at least 1 and less than the number of points ({fewest}), got {k}.")
-    real, fake = _checks.floating(real), _checks.floating(fake)
+    real, fake = _checks.floating("real", real), _checks.floating("fake", fake)
     center = jnp.mean(real, axis=0)
     real, fake = real - center, fake - center
     return PrecisionRecall(_share_inside(fake, real, k), _share_inside(real, fake, k))

@@ -47,7 +47,7 @@ def psnr(
         )
     if len(np.shape(targets)) < 2 or 0 in np.shape(targets)[1:]:
         raise ValueError(f"targets must have shape [batch, ...] with values in it, got {np.shape(targets)}.")
-    _checks.above("data_range", data_range)
-    errors = _checks.floating(reconstructions) - _checks.floating(targets)
+    errors = _checks.floating("reconstructions", reconstructions) - _checks.floating("targets", targets)
+    data_range = _checks.above("data_range", data_range, errors.dtype)
     mean_squares = jnp.mean(jnp.square(errors), axis=tuple(range(1, errors.ndim)))
     return 20.0 * jnp.log10(data_range) - 10.0 * jnp.log10(mean_squares)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 
 def require(condition: bool, message: str) -> None:
@@ -16,10 +16,13 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def as_array(name: str, x: Any) -> Array:
+def as_array(name: str, x: Any, dtype: DTypeLike | None = None) -> Array:
     """The argument as an array; what is none, such as None or text, is refused by its name."""
     try:
-        return jnp.asarray(x)
+        if isinstance(x, str | bytes):  # jnp.asarray would read a number out of it.
+            raise TypeError
+        with np.errstate(over="ignore"):
+            return jnp.asarray(x, dtype)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be an array or a number, but is {x!r:.60}") from None
 
@@ -40,9 +43,14 @@ def as_indices(name: str, x: ArrayLike) -> Array:
     return x.astype(jnp.int32) if x.dtype.itemsize < 4 else x
 
 
-def is_concrete(x: ArrayLike) -> bool:
-    """Whether values can be looked at: not under `jit`, `grad` or `vmap`."""
-    return not isinstance(x, Tracer)
+def known(x: ArrayLike) -> np.ndarray | None:
+    """The numbers of an argument as it was given; None for a tracer or an array on other hosts.
+
+    Not of what `as_array` made of it: under `jit` that is a tracer, even of a constant.
+    """
+    if isinstance(x, Tracer) or (isinstance(x, Array) and not x.is_fully_addressable):
+        return None
+    return np.asarray(x)
 
 
 def require_count(name: str, x: Any, *, least: int = 1) -> int:
@@ -55,23 +63,42 @@ def require_count(name: str, x: Any, *, least: int = 1) -> int:
     return number
 
 
-def require_number(name: str, x: Any, *, positive: bool = False) -> None:
-    """One real number, above zero or not below it where its value is known; NaN is neither."""
-    number = as_array(name, x)
-    if jnp.issubdtype(number.dtype, jnp.complexfloating):
+def as_number(name: str, x: Any, dtype: DTypeLike) -> Array:
+    """One real number, in the data's type."""
+    if np.iscomplexobj(x):
         raise TypeError(f"{name} must be real, but is {x}")
+    number = as_array(name, x, dtype)
     require(number.ndim == 0, f"{name} must be one number, but has the shape {number.shape}")
-    if is_concrete(x):
-        allowed = float(x) > 0 if positive else float(x) >= 0
-        require(allowed, f"{name} must {'be above 0' if positive else 'not be negative'}, but is {x}")
+    return number
+
+
+def as_signed_number(name: str, x: Any, dtype: DTypeLike, *, positive: bool = False) -> Array:
+    """`as_number`, above zero or not below it where its value is known; NaN is neither."""
+    number, value = as_number(name, x, dtype), known(x)
+    allowed = value is None or (float(value) >= jnp.finfo(dtype).tiny if positive else float(value) >= 0)
+    require(bool(allowed), f"{name} must {'be above 0' if positive else 'not be negative'}, but is {x}")
+    return number
 
 
 def require_finite(name: str, x: ArrayLike) -> None:
-    """Refuse NaN and infinities; under `jit`, where there are no values yet, do nothing."""
-    if not is_concrete(x):
+    """Refuse NaN and infinities in an argument as it was given; a tracer, which has no values yet, passes."""
+    numbers = known(x)
+    if numbers is None:
         return
-    bad = int(np.size(x) - np.count_nonzero(np.isfinite(np.asarray(x))))
-    require(bad == 0, f"{name} must be finite, but {bad} of its {np.size(x)} entries are NaN or infinite")
+    bad = int(np.size(numbers) - np.count_nonzero(np.isfinite(numbers)))
+    require(bad == 0, f"{name} must be finite, but {bad} of its {np.size(numbers)} entries are NaN or infinite")
+
+
+def require_indices(name: str, x: ArrayLike, num_codes: int, what: str) -> None:
+    """Refuse an index below 0 or from `num_codes` on, where the numbers are known."""
+    numbers = known(x)
+    if numbers is None or not numbers.size:
+        return
+    low, high = int(numbers.min()), int(numbers.max())
+    require(
+        low >= 0 and high < num_codes,
+        f"{name} run from {low} to {high}, but {what} {num_codes} codes: give {name} in 0 … {num_codes - 1}",
+    )
 
 
 def nonzero(x: Array) -> Array:

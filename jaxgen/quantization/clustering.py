@@ -72,26 +72,26 @@ def kmeans(
     num_restarts = require_count("num_restarts", num_restarts)
     max_iterations = require_count("max_iterations", max_iterations)
     if init is not None:
-        init = as_float("init", init).astype(points.dtype)
+        given, init = init, as_float("init", init).astype(points.dtype)
+        require_finite("init", given)
         require(
             init.shape == (num_clusters, points.shape[1]),
             f"init {init.shape} must be [num_clusters, dim] = {(num_clusters, points.shape[1])}",
         )
-        require_finite("init", init)
         num_restarts = 1
     return _kmeans(key, points, init, num_clusters, num_restarts, max_iterations)
 
 
 def check_points(points: ArrayLike, name: str, number: int) -> Array:
     """Points as a finite matrix, float32 or float64, with at least as many rows as clusters."""
-    points = as_float("points", points)
+    given, points = points, as_float("points", points)
     require(
         points.ndim == 2 and points.shape[1] >= 1,
         f"points must be [points, dim], of one dimension or more, but the shape is {points.shape}",
     )
-    require_count(name, number)
+    number = require_count(name, number)
     require(points.shape[0] >= number, f"points {points.shape} are fewer than {name} = {number}")
-    require_finite("points", points)
+    require_finite("points", given)
     return points.astype(jnp.promote_types(points.dtype, jnp.float32))
 
 
@@ -99,10 +99,14 @@ def check_points(points: ArrayLike, name: str, number: int) -> Array:
 def _kmeans(
     key: Array, points: Array, init: Array | None, num_clusters: int, num_restarts: int, max_iterations: int
 ) -> KMeans:
+    # In a unit near the largest entry no square over- or underflows; a power of two, so that no digit changes.
+    limit = jnp.finfo(points.dtype).maxexp - 28
+    exponent = jnp.clip(jnp.frexp(jnp.max(jnp.abs(points)))[1], -limit, limit)
+    unit = jnp.ldexp(jnp.ones((), points.dtype), exponent)
     # Far from the origin the products of the distances would lose their digits.
-    center = jnp.mean(points, axis=0)
-    centered = points - center
-    start = None if init is None else init - center
+    center = jnp.mean(points / unit, axis=0)
+    centered = points / unit - center
+    start = None if init is None else init / unit - center
 
     def restart(best: KMeans, key: Array) -> tuple[KMeans, None]:
         seeds = _seeds(key, centered, num_clusters) if start is None else start
@@ -117,7 +121,7 @@ def _kmeans(
         num_iterations=jnp.array(0, jnp.int32),
     )
     best, _ = lax.scan(restart, none, jax.random.split(key, num_restarts))
-    return best._replace(centroids=best.centroids + center)
+    return best._replace(centroids=(best.centroids + center) * unit, inertia=best.inertia * unit * unit)
 
 
 def _seeds(key: Array, points: Array, num_clusters: int) -> Array:

@@ -4,12 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
-from jaxtyping import Float, Integer, PRNGKeyArray
+from jaxtyping import Float, Integer, Num, PRNGKeyArray
 
-from jaxgen.quantization._checks import as_array, as_float, as_indices, is_concrete, nonzero, require, require_number
+from jaxgen.quantization._checks import as_float, as_indices, as_number, as_signed_number, known, nonzero, require
 from jaxgen.quantization.counts import code_counts
 
 # The count below which an unused code stops decaying: far below one vector, far above float32's underflow.
@@ -23,7 +22,7 @@ class EmaCodebook(NamedTuple):
     sums: Float[Array, "codes dim"]
 
 
-def init_ema_codebook(codebook: Float[ArrayLike, "codes dim"], *, count: float | int = 1.0) -> EmaCodebook:
+def init_ema_codebook(codebook: Float[ArrayLike, "codes dim"], *, count: Num[ArrayLike, ""] = 1.0) -> EmaCodebook:
     r"""State whose read-out is the given codebook, every code weighing `count` vectors.
 
     .. math::
@@ -49,8 +48,8 @@ def init_ema_codebook(codebook: Float[ArrayLike, "codes dim"], *, count: float |
         codebook.ndim == 2 and codebook.size > 0,
         f"codebook must be [codes, dim] with at least one code, but its shape is {codebook.shape}",
     )
-    require_number("count", count, positive=True)
     codebook = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
+    count = as_signed_number("count", count, codebook.dtype, positive=True)
     counts = jnp.full(codebook.shape[:1], count, codebook.dtype)
     return EmaCodebook(counts=counts, sums=counts[:, None] * codebook)
 
@@ -60,7 +59,7 @@ def ema_codebook_update(
     vectors: Float[ArrayLike, "... dim"],
     indices: Integer[ArrayLike, "..."],
     *,
-    decay: float | int | Float[ArrayLike, ""],
+    decay: Num[ArrayLike, ""],
     axis_name: str | None = None,
 ) -> EmaCodebook:
     r"""Running counts and sums after one more batch.
@@ -104,9 +103,8 @@ def ema_codebook_update(
         vectors.shape == (*indices.shape, dim),
         f"vectors {vectors.shape} must be the shape of indices {indices.shape} followed by the codebook's dim {dim}",
     )
-    require(as_array("decay", decay).ndim == 0, f"decay must be one number, but has the shape {np.shape(decay)}")
-    if is_concrete(decay):
-        require(bool(0 <= np.asarray(decay) <= 1), f"decay must lie in [0, 1], but is {decay}")
+    gamma, value = as_number("decay", decay, state.counts.dtype), known(decay)
+    require(value is None or bool(0 <= value <= 1), f"decay must lie in [0, 1], but is {decay}")
     flat = lax.stop_gradient(vectors).reshape(-1, dim).astype(state.sums.dtype)
     batch_counts = code_counts(indices, num_codes).astype(state.counts.dtype)
     batch_sums = jax.ops.segment_sum(flat, indices.reshape(-1), num_codes)
@@ -114,14 +112,13 @@ def ema_codebook_update(
         batch_counts, batch_sums = lax.psum((batch_counts, batch_sums), axis_name)
     # The whole of an unused code's state is scaled by one number, so its place m/N does not move.
     kept = jnp.minimum(1.0, _COUNT_FLOOR / jnp.maximum(state.counts, _COUNT_FLOOR))
-    gamma = jnp.asarray(decay, state.counts.dtype)
     shrink = jnp.where(batch_counts > 0, gamma, jnp.maximum(gamma, kept))
     counts = shrink * state.counts + (1 - gamma) * batch_counts
     sums = shrink[:, None] * state.sums + (1 - gamma) * batch_sums
     return EmaCodebook(counts=counts, sums=sums)
 
 
-def codebook_from_ema(state: EmaCodebook, *, smoothing: float | int = 0.0) -> Float[Array, "codes dim"]:
+def codebook_from_ema(state: EmaCodebook, *, smoothing: Num[ArrayLike, ""] = 0.0) -> Float[Array, "codes dim"]:
     r"""The codebook that running counts and sums stand for.
 
     .. math::
@@ -150,7 +147,7 @@ def codebook_from_ema(state: EmaCodebook, *, smoothing: float | int = 0.0) -> Fl
         [[1.5, 2.0]]
     """
     _state_shape(state)
-    require_number("smoothing", smoothing)
+    smoothing = as_signed_number("smoothing", smoothing, state.counts.dtype)
     total = jnp.sum(state.counts)
     counts = (state.counts + smoothing) / (1 + smoothing * state.counts.shape[0] / nonzero(total))
     return state.sums / nonzero(counts)[:, None]
@@ -161,7 +158,7 @@ def revive_dead_codes(
     state: EmaCodebook,
     vectors: Float[ArrayLike, "... dim"],
     *,
-    threshold: float | int,
+    threshold: Num[ArrayLike, ""],
     axis_name: str | None = None,
 ) -> EmaCodebook:
     r"""Codes whose count fell below a threshold, put where vectors of the batch are.
@@ -203,7 +200,7 @@ def revive_dead_codes(
         vectors.shape[-1:] == (dim,) and vectors.size > 0,
         f"vectors {vectors.shape} must be one or more vectors of the codebook's dim {dim}",
     )
-    require_number("threshold", threshold)
+    threshold = as_signed_number("threshold", threshold, state.counts.dtype)
     flat = lax.stop_gradient(vectors).reshape(-1, dim).astype(state.sums.dtype)
     if axis_name is not None:
         flat = lax.all_gather(flat, axis_name, tiled=True)

@@ -10,11 +10,11 @@ from jaxtyping import Float, Int, Integer, Num
 from jaxgen.quantization._checks import (
     as_array,
     as_indices,
-    is_concrete,
+    as_signed_number,
+    known,
     nonzero,
     require,
     require_count,
-    require_number,
 )
 
 
@@ -75,7 +75,7 @@ def perplexity(counts: Num[ArrayLike, "*batch codes"]) -> Float[Array, "*batch"]
     return jnp.where(total[..., 0] == 0, 0.0, jnp.exp(entropy))
 
 
-def usage(counts: Num[ArrayLike, "*batch codes"], *, threshold: float | int = 0.0) -> Float[Array, "*batch"]:
+def usage(counts: Num[ArrayLike, "*batch codes"], *, threshold: Num[ArrayLike, ""] = 0.0) -> Float[Array, "*batch"]:
     r"""Share of the codes that are used.
 
     .. math::
@@ -96,22 +96,22 @@ def usage(counts: Num[ArrayLike, "*batch codes"], *, threshold: float | int = 0.
         >>> float(usage(jnp.array([5, 5, 0, 1])))
         0.75
     """
-    require_number("threshold", threshold)
     counts = _float_counts(counts)
+    threshold = as_signed_number("threshold", threshold, counts.dtype)
     return jnp.mean(jnp.where(jnp.isnan(counts), counts, counts > threshold), axis=-1)
 
 
-def _float_counts(counts: ArrayLike) -> Array:
+def _float_counts(given: ArrayLike) -> Array:
     """Counts in at least 32 bits; a negative one is refused where it is seen, and NaN where it is not."""
-    counts = as_array("counts", counts)
+    counts = as_array("counts", given)
     if jnp.issubdtype(counts.dtype, jnp.complexfloating):
         raise TypeError(f"counts must be real, but are {counts.dtype}")
     require(
         counts.ndim >= 1 and counts.shape[-1] >= 1,
         f"counts must be [..., codes] with at least one code, but the shape is {counts.shape}",
     )
-    # NumPy's comparison, since under `jit` JAX's would trace what is known.
-    if is_concrete(counts) and np.any(np.asarray(counts) < 0):
-        raise ValueError(f"counts must not be negative, but one is {np.asarray(counts).min()}")
+    numbers = known(given)
+    if numbers is not None and np.any(numbers < 0):
+        raise ValueError(f"counts must not be negative, but one is {numbers.min()}")
     counts = counts.astype(jnp.promote_types(counts.dtype, jnp.float32))
     return jnp.where(counts < 0, jnp.nan, counts)

@@ -10,7 +10,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Integer
 
-from jaxgen.quantization._checks import as_float, as_indices, is_concrete, require
+from jaxgen.quantization._checks import as_float, as_indices, known, require, require_indices
 
 
 def finite_scalar_quantize(encodings: Float[ArrayLike, "..."], *, levels: Sequence[int]) -> Float[Array, "*batch dim"]:
@@ -42,7 +42,9 @@ def finite_scalar_quantize(encodings: Float[ArrayLike, "..."], *, levels: Sequen
         >>> finite_scalar_quantize(jnp.array([[0.0, 9.0], [0.6, -9.0]]), levels=(3, 4)).tolist()
         [[0.0, 0.5], [1.0, -1.0]]
     """
-    encodings = as_float("encodings", encodings)
+    given = as_float("encodings", encodings)
+    # Half precision has no room for tanh and many levels.
+    encodings = given.astype(jnp.promote_types(given.dtype, jnp.float32))
     counts = _check_levels(levels)
     _check_dim("encodings", encodings.shape, len(counts))
     # The thousandth keeps the outermost levels within reach of tanh.
@@ -54,7 +56,7 @@ def finite_scalar_quantize(encodings: Float[ArrayLike, "..."], *, levels: Sequen
     )
     bounded = half_range * jnp.tanh(encodings + shift) - offset
     rounded = lax.stop_gradient(jnp.round(bounded)) + (bounded - lax.stop_gradient(bounded))
-    return rounded / half_width
+    return (rounded / half_width).astype(given.dtype)
 
 
 def finite_scalar_indices(codes: Float[ArrayLike, "..."], *, levels: Sequence[int]) -> Int[Array, "*batch"]:
@@ -68,28 +70,31 @@ def finite_scalar_indices(codes: Float[ArrayLike, "..."], *, levels: Sequence[in
         levels: the number of levels of each dimension.
 
     Returns:
-        int32 [...], in 0 … ∏ L_j − 1.
+        int32 [...], in 0 … ∏ L_j − 1; −1, which no code has, where a code not known at trace time is out of range.
 
     Raises:
-        ValueError: another number of levels than dimensions, a level count below 2, or a code known at call time
-            lies outside [−1, 1].
+        ValueError: another number of levels than dimensions, a level count below 2, or a code known at call time is
+            NaN, lies outside [−1, 1], or lies at 1 where the number of levels is even.
         TypeError: integer codes.
 
     Example:
         >>> finite_scalar_indices(jnp.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 0.5]]), levels=(3, 4)).tolist()
         [0, 2, 11]
     """
-    codes = as_float("codes", codes)
+    given, codes = known(codes), as_float("codes", codes)
     counts = _check_levels(levels)
     _check_dim("codes", codes.shape, len(counts))
     half_width = counts // 2
-    if is_concrete(codes):
-        require(
-            bool(np.all(np.abs(np.asarray(codes)) <= 1)),
-            "codes must lie in [-1, 1], but some do not: pass what finite_scalar_quantize returned",
-        )
+    # The grid of an even number of levels ends one step below 1.
+    top = np.asarray((counts - 0.5 - half_width) / half_width, np.float32)
+    require(
+        given is None or bool(np.all((np.abs(given) <= 1) & (given < top))),
+        "codes must lie in [-1, 1], and below 1 where the number of levels is even, but some do not: "
+        "pass what finite_scalar_quantize returned",
+    )
+    valid = jnp.all((jnp.abs(codes) <= 1) & (codes < top), axis=-1)
     digits = jnp.round(codes.astype(jnp.float32) * half_width).astype(jnp.int32) + jnp.asarray(half_width)
-    return jnp.sum(digits * jnp.asarray(_places(counts)), axis=-1, dtype=jnp.int32)
+    return jnp.where(valid, jnp.sum(digits * jnp.asarray(_places(counts)), axis=-1, dtype=jnp.int32), -1)
 
 
 def finite_scalar_codes(indices: Integer[ArrayLike, "*batch"], *, levels: Sequence[int]) -> Float[Array, "*batch dim"]:
@@ -114,14 +119,9 @@ def finite_scalar_codes(indices: Integer[ArrayLike, "*batch"], *, levels: Sequen
         [[-1.0, -1.0], [1.0, -1.0], [1.0, 0.5]]
     """
     counts = _check_levels(levels)
-    indices, num_codes = as_indices("indices", indices), math.prod(levels)
-    if is_concrete(indices) and indices.size:
-        low, high = int(np.asarray(indices).min()), int(np.asarray(indices).max())
-        require(
-            low >= 0 and high < num_codes,
-            f"indices run from {low} to {high}, but levels {tuple(levels)} make {num_codes} codes: "
-            f"give indices in 0 … {num_codes - 1}",
-        )
+    num_codes = math.prod(counts.tolist())
+    given, indices = indices, as_indices("indices", indices)
+    require_indices("indices", given, num_codes, f"levels {tuple(counts.tolist())} make")
     valid = (indices >= 0) & (indices < num_codes)
     digits = indices[..., None] // jnp.asarray(_places(counts)) % jnp.asarray(counts)
     half_width = jnp.asarray(counts // 2)
@@ -135,10 +135,10 @@ def _check_levels(levels: Sequence[int]) -> np.ndarray:
         raise TypeError(f"levels must be integers, one for each dimension, but are {levels!r}") from None
     require(
         len(counts) >= 1 and min(counts) >= 2,
-        f"levels must be one or more counts of at least 2, but are {tuple(levels)}",
+        f"levels must be one or more counts of at least 2, but are {tuple(counts)}",
     )
-    require(math.prod(levels) < 2**31, f"levels {tuple(levels)} make more codes than an int32 index can count")
-    return np.asarray(levels, np.int32)
+    require(math.prod(counts) < 2**31, f"levels {tuple(counts)} make more codes than an int32 index can count")
+    return np.asarray(counts, np.int32)
 
 
 def _check_dim(name: str, shape: tuple[int, ...], dim: int) -> None:

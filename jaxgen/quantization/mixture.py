@@ -10,9 +10,17 @@ from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float, Num, PRNGKeyArray
 
-from jaxgen.quantization._checks import as_float, is_concrete, require, require_count, require_finite, require_number
+from jaxgen.quantization._checks import (
+    as_float,
+    as_number,
+    as_signed_number,
+    known,
+    require,
+    require_count,
+    require_finite,
+)
 from jaxgen.quantization.clustering import check_points, kmeans
 
 Covariance = Literal["full", "diagonal", "spherical", "identity"]
@@ -35,8 +43,8 @@ def gaussian_mixture(
     covariance: Covariance = "full",
     uniform_weights: bool = False,
     max_iterations: int = 200,
-    tolerance: float | int = 1e-6,
-    ridge: float | int = 1e-6,
+    tolerance: Num[ArrayLike, ""] = 1e-6,
+    ridge: Num[ArrayLike, ""] = 1e-6,
     init: GaussianMixture | None = None,
 ) -> GaussianMixture:
     r"""Gaussian mixture fitted by expectation–maximization, started from the clusters of k-means.
@@ -59,7 +67,8 @@ def gaussian_mixture(
         uniform_weights: keep every weight at 1/K.
         max_iterations: the most EM iterations.
         tolerance: stop once the mean log-likelihood of a point rises by less, in nats; below 0, never.
-        ridge: added to the variances, in squared units of the points, so that no component collapses.
+        ridge: added to the variances, in squared units of the points, so that no component collapses. With "full" in
+            float32 it must exceed the rounding of the largest variance, about 1e-6 of it.
         init: a mixture to start from.
 
     Returns:
@@ -67,7 +76,8 @@ def gaussian_mixture(
 
     Raises:
         ValueError: fewer points than components, num_components or max_iterations below one, an unknown
-            covariance, a negative ridge, an `init` of another shape, points that are not finite.
+            covariance, a negative ridge, an `init` of another shape, points that are not finite, a fit that is not
+            (under `jit`, where that is not known, it is NaN).
         TypeError: integer points.
 
     Reference:
@@ -86,13 +96,21 @@ def gaussian_mixture(
     )
     num_components = require_count("num_components", num_components)
     max_iterations = require_count("max_iterations", max_iterations)
-    require(tolerance == tolerance, "tolerance must be a number, but is NaN")
-    require_number("ridge", ridge)
+    least_rise, value = as_number("tolerance", tolerance, points.dtype), known(tolerance)
+    require(value is None or not np.isnan(value), "tolerance must be a number, but is NaN")
+    spread = as_signed_number("ridge", ridge, points.dtype)
     if init is None:
         start = kmeans(key, points, num_components).assignments
     else:
         start = _check_start(init, _covariance_shape(covariance, num_components, points.shape[1]), points)
-    return _fit(points, start, num_components, covariance, uniform_weights, max_iterations, tolerance, ridge)
+    fitted = _fit(points, start, num_components, covariance, uniform_weights, max_iterations, least_rise, spread)
+    found = known(fitted.log_likelihood)
+    require(
+        found is None or bool(np.isfinite(found)),
+        f"the fit is not finite: a covariance is singular in {points.dtype}, or the points are too large for it; "
+        f"give a larger ridge than {ridge}, points of variances near 1, or points in float64",
+    )
+    return fitted
 
 
 def mixture_log_joint(points: Float[ArrayLike, "..."], mixture: GaussianMixture) -> Float[Array, "points components"]:
@@ -146,7 +164,7 @@ def mixture_log_joint(points: Float[ArrayLike, "..."], mixture: GaussianMixture)
     return log_densities.T + jnp.log(mixture.weights)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6, 7))
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def _fit(
     points: Array,
     start: GaussianMixture | Array,
@@ -154,8 +172,8 @@ def _fit(
     covariance: Covariance,
     uniform_weights: bool,
     max_iterations: int,
-    tolerance: float | int,
-    ridge: float | int,
+    tolerance: Array,
+    ridge: Array,
 ) -> GaussianMixture:
     """EM from a mixture, or from the cluster of each point."""
     center = jnp.mean(points, axis=0)
@@ -199,7 +217,7 @@ def _maximize(
     *,
     covariance: Covariance,
     uniform_weights: bool,
-    ridge: float | int,
+    ridge: Array,
 ) -> GaussianMixture:
     """Weights, means and covariances of the points each component is responsible for."""
     totals = jnp.sum(responsibilities, axis=0)
@@ -246,7 +264,7 @@ def _check_mixture(name: str, mixture: GaussianMixture) -> None:
         f"{name} must have weights [K], means [K, dim] and covariances [K], [K, dim] or [K, dim, dim], "
         f"but they are {weights}, {means} and {covariances}",
     )
-    if not all(is_concrete(x) for x in mixture[:3]):
+    if any(known(x) is None for x in mixture[:3]):
         return
     for part in ("weights", "means", "covariances"):
         require_finite(f"{name}.{part}", getattr(mixture, part))

@@ -4,17 +4,17 @@ import functools
 import math
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Integer
 
-from jaxgen.quantization._checks import as_float, as_indices, is_concrete, require, require_count
+from jaxgen.quantization._checks import as_float, as_indices, require, require_count, require_indices
 
 # The most codes in one block of the two-level argmin, and the numbers that one chunk may hold, scores or
 # vectors: 8 MiB of float32 stay in a CPU's cache, a GPU wants fewer and larger products.
 _BLOCK = 64
 _SMALLEST_CHUNK = 64
+_CENTER_SAMPLE = 32
 _CPU_CHUNK_ELEMENTS = 2**21
 _ACCELERATOR_CHUNK_ELEMENTS = 2**26
 
@@ -31,10 +31,12 @@ def nearest_code(
         k(z) = \arg\min_k \lVert z - e_k \rVert^2
              = \arg\min_k \bigl( \tfrac12 \lVert e_k - c \rVert^2 - \langle z - c, e_k - c \rangle \bigr)
 
-    with c the mean of the codebook: ‖z‖² is the same for all codes, and subtracting c keeps the digits of
-    data that lie far from the origin. Distances are float32 (float64 stays float64) at the highest
-    matrix precision, whatever the inputs' type. The search runs over chunks of vectors, so that neither a
-    [vectors, codes, dim] nor a [vectors, codes] array is ever formed. No gradient flows through it.
+    with c amid the codes, their median by coordinate over up to 32 of them: ‖z‖² is the same for all codes, and
+    subtracting c keeps the digits of data that lie far from the origin, even beside a code far from all others. A
+    code that is not finite, or whose square is not, is never chosen while there is another. Distances are float32
+    (float64 stays float64) at the highest matrix precision, whatever the inputs' type. The search runs over chunks
+    of vectors, so that neither a [vectors, codes, dim] nor a [vectors, codes] array is ever formed. No gradient
+    flows through it.
 
     Args:
         vectors: [..., dim], floating.
@@ -64,13 +66,12 @@ def nearest_code(
         vectors.ndim >= 1 and vectors.shape[-1] == codebook.shape[1],
         f"vectors {vectors.shape} and codebook {codebook.shape} must have the same last dimension",
     )
-    require(
-        chunk_size is None or require_count("chunk_size", chunk_size, least=0) >= 1,
-        f"chunk_size must be at least 1, but is {chunk_size}: give None",
-    )
+    if chunk_size is not None:
+        chunk_size = require_count("chunk_size", chunk_size, least=0)
+        require(chunk_size >= 1, f"chunk_size must be at least 1, but is {chunk_size}: give None")
     dtype = jnp.promote_types(jnp.promote_types(vectors.dtype, codebook.dtype), jnp.float32)
     codes = lax.stop_gradient(codebook.astype(dtype))
-    center = jnp.mean(codes, axis=0)
+    center = _center(codes)
     codes = codes - center
     flat = lax.stop_gradient(vectors).reshape(-1, vectors.shape[-1])
     return _search(flat, codes, center, chunk_size).reshape(vectors.shape[:-1])
@@ -85,6 +86,15 @@ def nearest_centered(points: Float[Array, "points dim"], codes: Float[Array, "co
         return _search(points, codes, jnp.zeros_like(codes[0]), None)
     products = jnp.matmul(points, codes.T, precision=lax.Precision.HIGHEST)
     return _two_level_argmin(0.5 * jnp.sum(codes * codes, axis=1) - products)
+
+
+def _center(codes: Array) -> Array:
+    """The upper median by coordinate of evenly spaced codes: unlike their mean it stays where a far code is moved."""
+    sample = codes[:: -(-codes.shape[0] // _CENTER_SAMPLE)]
+    finite = jnp.all(jnp.isfinite(sample), axis=1)
+    ordered = jnp.sort(jnp.where(finite[:, None], sample, jnp.inf), axis=0)
+    center = ordered[jnp.sum(finite) // 2]
+    return jnp.where(jnp.isfinite(center), center, 0)
 
 
 def _search(flat: Array, codes: Array, center: Array, chunk_size: int | None) -> Array:
@@ -109,7 +119,11 @@ def _chunked_search(flat: Array, codes: Array, center: Array, *, chunk: int) -> 
         return jnp.zeros((0,), jnp.int32)
     # A last coordinate, 1 in every vector, has the product add ½‖e‖²: added afterwards it is another pass over the
     # scores, half as long as the product itself.
-    columns = jnp.concatenate([-codes, 0.5 * jnp.sum(codes * codes, axis=1, keepdims=True)], axis=1)
+    half_norms = 0.5 * jnp.sum(codes * codes, axis=1, keepdims=True)
+    # Not infinite: a device may split a number into several of lower precision, and ∞ − ∞ is NaN.
+    farthest = jnp.finfo(codes.dtype).max / 4
+    usable = half_norms <= farthest
+    columns = jnp.concatenate([jnp.where(usable, -codes, 0), jnp.where(usable, half_norms, farthest)], axis=1)
     # Whole blocks: the last code again, which loses every tie with itself.
     padding = -codes.shape[0] % _block(codes.shape[0])
     columns = jnp.pad(columns, ((0, padding), (0, 0)), mode="edge").T
@@ -157,7 +171,8 @@ def lookup(codebook: Float[ArrayLike, "..."], indices: Integer[ArrayLike, "*batc
         indices: [...], in 0 … codes − 1.
 
     Returns:
-        [..., dim]; under `jit`, where values cannot be checked, NaN at an index beyond the codebook.
+        [..., dim]; under `jit`, where values cannot be checked, NaN at an index that is negative or beyond the
+        codebook.
 
     Raises:
         ValueError: an index outside the codebook (outside `jit`), a codebook that is not a matrix.
@@ -167,16 +182,13 @@ def lookup(codebook: Float[ArrayLike, "..."], indices: Integer[ArrayLike, "*batc
         >>> lookup(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0, 1])).tolist()
         [[3.0, 4.0], [1.0, 2.0], [3.0, 4.0]]
     """
-    codebook, indices = as_float("codebook", codebook), as_indices("indices", indices)
+    given, codebook, indices = indices, as_float("codebook", codebook), as_indices("indices", indices)
     require(
         codebook.ndim == 2 and codebook.shape[0] >= 1,
         f"codebook must be [codes, dim] with at least one code, but its shape is {codebook.shape}",
     )
-    if is_concrete(indices) and indices.size:
-        low, high = int(np.asarray(indices).min()), int(np.asarray(indices).max())
-        require(
-            low >= 0 and high < codebook.shape[0],
-            f"indices run from {low} to {high}, but the codebook has {codebook.shape[0]} codes: "
-            f"give indices in 0 … {codebook.shape[0] - 1}",
-        )
+    num_codes = codebook.shape[0]
+    require_indices("indices", given, num_codes, "the codebook has")
+    # A negative index would count from the end.
+    indices = jnp.where(indices < 0, num_codes, indices)
     return jnp.take(codebook, indices, axis=0, mode="fill", fill_value=jnp.nan)

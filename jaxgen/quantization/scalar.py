@@ -57,7 +57,7 @@ def quantize_scalar(
     values, levels = as_float("values", values), jnp.asarray(quantizer.levels)
     boundaries = jnp.asarray(quantizer.boundaries)
     require(
-        levels.ndim == 1 and levels.size >= 1 and boundaries.shape == (levels.size - 1,),
+        levels.ndim == 1 and boundaries.shape == (levels.size - 1,),
         f"quantizer must have levels [K] and boundaries [K - 1], but they are {levels.shape} and {boundaries.shape}",
     )
     indices = jnp.searchsorted(boundaries, values, side="left").astype(jnp.int32)
@@ -98,8 +98,7 @@ def lloyd_max(
         >>> [round(float(level), 4) for level in quantizer.levels], round(float(quantizer.distortion), 5)
         ([-0.7979, 0.7979], 0.36338)
     """
-
-    _check_num_levels(num_levels)
+    num_levels = require_count("num_levels", num_levels)
     moments = moments_of(density, support)
     variance = moments.cumulative[2, -1]
     levels = _start(moments, num_levels)
@@ -153,6 +152,7 @@ def lloyd_max_from_samples(samples: Num[ArrayLike, "..."], num_levels: int) -> S
         >>> quantizer.levels.tolist(), quantizer.boundaries.tolist(), float(quantizer.distortion)
         ([0.5, 9.5], [5.0], 0.25)
     """
+    num_levels = require_count("num_levels", num_levels)
     data = _SortedSamples.of(samples, num_levels)
     # Quantiles of the point density p^(1/3): a gap between samples is 1/p, and there are p of them.
     gaps = np.concatenate([[0.0], np.cumsum(np.diff(data.values) ** (2 / 3))])
@@ -198,6 +198,7 @@ def optimal_scalar_quantizer(samples: Num[ArrayLike, "..."], num_levels: int) ->
         >>> quantizer.levels.tolist(), round(float(quantizer.distortion), 6)
         ([0.5, 9.5, 20.0], 0.2)
     """
+    num_levels = require_count("num_levels", num_levels)
     data = _SortedSamples.of(samples, num_levels)
     n = len(data.values)
     best = data.second - data.first**2 / np.maximum(data.weight, data.weight[1])
@@ -223,7 +224,6 @@ class _SortedSamples(NamedTuple):
 
     @classmethod
     def of(cls, samples: ArrayLike, num_levels: int) -> "_SortedSamples":
-        _check_num_levels(num_levels)
         if np.iscomplexobj(samples):
             raise TypeError(f"samples must be real, but are {np.asarray(samples).dtype}")
         flat = np.asarray(samples, np.float64).ravel()
@@ -317,10 +317,6 @@ def _lloyd_step(moments: Moments, levels: np.ndarray) -> _LloydStep:
     bands = np.stack([np.append(0.0, -above), own, np.append(-below, 0.0)])
     distortion = float(np.sum(second - 2 * shifted * first + shifted**2 * mass))
     return _LloydStep(centroids, bands, distortion)
-
-
-def _check_num_levels(num_levels: int) -> None:
-    require_count("num_levels", num_levels)
 
 
 def _quantizer(levels: np.ndarray, distortion: float) -> ScalarQuantizer:

@@ -64,7 +64,7 @@ REFUSED = {
         r"equal shapes \[dims\], got \(0,\) and \(0,\)",
     ),
     "complex points": (TypeError, lambda: kernel_distance(POINTS, POINTS + 1j), "y must be real"),
-    "complex images": (TypeError, lambda: psnr(POINTS, POINTS + 1j), "arrays must be real, got complex64"),
+    "complex images": (TypeError, lambda: psnr(POINTS, POINTS + 1j), "targets must be real, got complex numbers"),
     "ranges": (ValueError, lambda: psnr(POINTS, POINTS, data_range=np.ones(6)), r"data_range must be one .*\(6,\)"),
     "radii": (ValueError, lambda: mode_counts(POINTS, POINTS, radius=np.ones(6)), "radius must be one number"),
     "radius that is text": (
