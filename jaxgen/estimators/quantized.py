@@ -91,15 +91,14 @@ def rotation_trick(encodings: Num[ArrayLike, "*shape dim"], codes: Num[ArrayLike
     square = jnp.sum(jnp.square(bisector), axis=-1, keepdims=True)
     defined = (start_norm > 0) & (end_norm > 0) & (square > 10 * jnp.finfo(square.dtype).eps)
     ratio = (end_size / start_size) * (end_norm / jnp.where(defined, start_norm, 1))
-    # Below the largest number there is room for sums of products with it.
-    ratio = jnp.where(defined, jnp.minimum(ratio, jnp.finfo(ratio.dtype).max / (16 * max(z.shape[-1], 1))), 1)
-    unit_bisector = bisector / jnp.where(defined, jnp.sqrt(square), 1)
+    # Below the largest number there is room for sums of products with it, divided by the bisector's square.
+    ratio = jnp.where(defined, jnp.minimum(ratio, jnp.finfo(ratio.dtype).max / (4096 * max(z.shape[-1], 1))), 1)
 
     # Zero in value, so that the code stays exact: the map is linear, and is there for its gradient alone.
     change = z - lax.stop_gradient(z)
-    along_bisector = jnp.sum(unit_bisector * change, axis=-1, keepdims=True)
+    along_bisector = jnp.sum(bisector * change, axis=-1, keepdims=True) / jnp.where(defined, square, 1)
     along_start = jnp.sum(start * change, axis=-1, keepdims=True)
-    rotated = change - 2 * unit_bisector * along_bisector + 2 * end * along_start
+    rotated = change - 2 * bisector * along_bisector + 2 * end * along_start
     return (e + jnp.where(defined, rotated * ratio, change)).astype(dtype)
 
 

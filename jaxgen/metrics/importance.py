@@ -69,7 +69,7 @@ def importance_weighted_log_likelihood(
 
     start = jnp.full(shape.shape[1:], -jnp.inf, shape.dtype)
     total, _ = jax.lax.scan(add, start, jnp.arange(-(-num_samples // count)))
-    return total - math.log(num_samples)
+    return total - jnp.log(jnp.asarray(num_samples, total.dtype))
 
 
 def _largest(jaxpr: Any) -> int:
