@@ -49,6 +49,7 @@ demo: $(VENV)/.installed
 	$(BIN)/jaxgen train vae --data digits --latents 2 --likelihood gaussian --scale shared \
 	  --epochs 200 --learning-rate 0.002 --schedule cosine --workdir $(DEMO)
 	$(BIN)/jaxgen evaluate $(DEMO)
+	$(BIN)/jaxgen report $(DEMO)
 	@echo "Open this page in a browser: $(DEMO)/report.html"
 
 test: $(VENV)/.installed-test

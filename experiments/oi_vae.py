@@ -80,7 +80,7 @@ def picture(found: np.ndarray, names: list[str], driven: str) -> MatplotlibFigur
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="latent, in the order of what it drives", ylabel=driven)
     axes.tick_params(length=0)
-    figure.colorbar(shades, ax=axes, label="norm of the link; blank: exactly zero", shrink=0.8)
+    figure.colorbar(shades, ax=axes, label="norm, blank: exactly 0")
     return figure
 
 

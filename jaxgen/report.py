@@ -1,6 +1,7 @@
 """What people do with a run: its figures, samples, and one self-contained page of pictures."""
 
 import inspect
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -165,9 +166,7 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best") -> Path:
     evaluated = [p for p in history if p["kind"] == "evaluate" and p["step"] <= run.step]
     figures = {k: v for k, v in (evaluated[-1] if evaluated else {}).items() if k not in ("step", "kind", "time")}
     target, shots, replicas = path / "report.html", [], run.config["options"]["seeds"]
-    if figures:  # of all replicas, as the log's are
-        every = run if replicas == 1 else open_run(path, index=None, which=which)
-        figures |= _information(every, shown.dataset)
+    figures = _evaluated(run) | figures
     own = {name: np.atleast_1d(value)[index if np.size(value) > 1 else 0] for name, value in figures.items()}
     try:
         for name, title, caption, section, figure in [
@@ -193,6 +192,15 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best") -> Path:
     except OSError as error:
         raise UserError(f"the report in {path} cannot be written ({error.strerror}); free space there") from error
     return target
+
+
+def _evaluated(run: Run) -> dict[str, Any]:
+    """What ``jaxgen evaluate`` found of this checkpoint, some of which no evaluation in training looks for."""
+    try:
+        found = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
+        return found["figures"] if (found["step"], found["checkpoint"]) == (run.step, run.which) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _history(path: Path) -> list[dict[str, Any]]:

@@ -108,7 +108,7 @@ def test_names_without_a_list_are_those_defined_in_the_file(reference):
 
 def test_signatures_are_those_of_the_source(reference):
     assert reference.signature(losses.bits_per_dim) == (
-        "(nll: Num[ArrayLike, '*shape'], num_dims: int, *, bin_width: float=1.0)",
+        "(nll: Num[ArrayLike, '*shape'], num_dims: int, *, bin_width: Num[ArrayLike, '']=1.0)",
         "Float[Array, '*shape']",
     )
     assert reference.signature(losses.KLDecomposition) == (

@@ -38,6 +38,10 @@ def fit(model, batch, *, steps, learning_rate=0.05):
     return params, statistics
 
 
+def slopes(loss, params):
+    return jax.jit(jax.value_and_grad(loss))(params)
+
+
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_without_a_kl_term_and_noise_the_loss_and_its_gradient_are_an_autoencoder_s(batch, likelihood):
     model = vae(**COMMON, likelihood=likelihood, beta=0.0, importance_samples=0)
@@ -57,8 +61,8 @@ def test_without_a_kl_term_and_noise_the_loss_and_its_gradient_are_an_autoencode
     params["vae"]["encoder"]["params"][HEAD] = head
     other = {"autoencoder": other["autoencoder"] | split(params)}
 
-    ours, gradient = jax.value_and_grad(lambda p: model.losses["vae"](p, statistics, batch, KEY, True)[0])(params)
-    theirs, expected = jax.value_and_grad(lambda p: plain.losses["autoencoder"](p, unused, batch, KEY, True)[0])(other)
+    ours, gradient = slopes(lambda p: model.losses["vae"](p, statistics, batch, KEY, True)[0], params)
+    theirs, expected = slopes(lambda p: plain.losses["autoencoder"](p, unused, batch, KEY, True)[0], other)
     np.testing.assert_allclose(ours, theirs, rtol=5e-4)  # σ times the slope
     expected = {name: expected["autoencoder"][name] for name in ("encoder", "decoder")}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-3), split(gradient), expected)
