@@ -8,7 +8,8 @@ source:    Rybkin, Daniilidis and Levine, 2021, for the method; exact for σ² =
 
 JAXGEN_DATA names the folder that holds frey/frey_rawface.mat: 1965 frames of 28×20 grey pixels, of
 cs.nyu.edu/~roweis/data.html. A tenth of the frames, drawn at random, is the test split. Values are divided by 255, and
-log p is a density of these.
+log p is a density of these. A learned scale is no better prior: sharp codes of 1769 frames leave most of N(0, I) empty,
+and about half of what is drawn from it is no face.
 """
 
 import math
@@ -64,7 +65,8 @@ def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     figures.append(
         Figure("shared: σ² over the squared error a pixel, training", ratio.tolist(), "", 1.0, "exact", 0.02)
     )
-    return Outcome(figures, pictures(workdir / "shared", {"samples": "Faces drawn from the VAE that learned its σ."}))
+    caption = "Test frames, and what the VAE that learned its σ makes of their codes."
+    return Outcome(figures, pictures(workdir / "shared", {"reconstructions": caption}))
 
 
 if __name__ == "__main__":
