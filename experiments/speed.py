@@ -4,9 +4,9 @@ Command:   python experiments/speed.py [CASE ...]        (no CASE: all but the l
 Hardware:  two CPU cores, nothing else running; the ratios, not the times, carry over to another machine
 Time:      about two minutes; nearest_code_million, only when it is named, some minutes more
 Expected:  nearest_code          at most 1.7 times the bare matrix product of the same chunks (measured 1.3)
-           kmeans                at most 1.1 times scikit-learn's Lloyd per iteration (measured 0.93 to 1.10)
+           kmeans                at most 1.1 times scikit-learn's Lloyd per iteration (measured 0.93 to 1.13)
            optimal_scalar        a few seconds for 10^5 samples and 64 levels (measured 5 s)
-           epoch                 at most 1.10 times a hand-written scan (measured 1.06 to 1.11)
+           epoch                 at most 1.10 times a hand-written scan (measured 1.06 to 1.13)
            startup               at most 6 s from the start of the process to the first step, cache warm (1.6)
            memory                at most 1500 MB for an MNIST-sized run (524); streaming grows by little but the
                                  order of the examples: 616 MB for 1.6 GB beside 461 MB for 0.16 GB
