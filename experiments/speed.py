@@ -8,8 +8,8 @@ Expected:  nearest_code          at most 1.7 times the bare matrix product of th
            optimal_scalar        a few seconds for 10^5 samples and 64 levels (measured 5 s)
            epoch                 at most 1.10 times a hand-written scan (measured 1.06 to 1.13)
            startup               at most 6 s from the start of the process to the first step, cache warm (1.6)
-           memory                at most 1500 MB for an MNIST-sized run (524); streaming grows by little but the
-                                 order of the examples: 616 MB for 1.6 GB beside 461 MB for 0.16 GB
+           memory                at most 1500 MB for an MNIST-sized run (540); streaming holds it flat: 589 MB for
+                                 1.6 GB beside 602 MB for 0.16 GB
            nearest_code_memory   10^6 vectors × 65,536 codes × 64 under 2000 MB (measured 316)
            nearest_code_million  the same, run: the process's peak under 2000 MB (measured 810)
 
