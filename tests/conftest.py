@@ -1,4 +1,4 @@
-"""Four virtual CPU devices, shapes checked in every call, a cache that lives for one session."""
+"""Four virtual CPU devices, code that is compiled quickly, shapes checked in every call."""
 
 import os
 
