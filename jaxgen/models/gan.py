@@ -157,4 +157,5 @@ class _Game:
 
 
 def optimizers(learning_rate: Any) -> dict[str, optax.GradientTransformation]:
+    """Adam for both players, with the momentum of 0.5 that Radford, Metz and Chintala (2016) found to be stable."""
     return {player: optax.adam(learning_rate, b1=0.5) for player in ("discriminator", "generator")}

@@ -9,22 +9,13 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxgen._arrays import as_array
+
 
 def require(condition: bool, message: str) -> None:
     """Raise a ValueError with the message unless the condition holds."""
     if not condition:
         raise ValueError(message)
-
-
-def as_array(name: str, x: Any, dtype: DTypeLike | None = None) -> Array:
-    """The argument as an array; what is none, such as None or text, is refused by its name."""
-    try:
-        if isinstance(x, str | bytes):  # jnp.asarray would read a number out of it.
-            raise TypeError
-        with np.errstate(over="ignore"):
-            return jnp.asarray(x, dtype)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be an array or a number, but is {x!r:.60}") from None
 
 
 def as_float(name: str, x: ArrayLike) -> Array:

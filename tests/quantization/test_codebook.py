@@ -349,7 +349,7 @@ FLOATS, INTEGERS = np.ones((5, 3), np.float32), np.ones((5, 3), np.int32)
         (lambda: usage(FLOATS, threshold=FLOATS), ValueError, r"threshold must be one number.* \(5, 3\)"),
         (lambda: usage(1j * FLOATS), TypeError, "counts must be real, but are complex64"),
         (lambda: perplexity(1j * FLOATS), TypeError, "counts must be real, but are complex64"),
-        (lambda: perplexity(None), TypeError, "counts must be an array or a number, but is None"),
+        (lambda: perplexity(None), TypeError, "counts must be an array or a number, got None"),
         (lambda: code_counts(FLOATS, 3), TypeError, "indices must be integers, but are float32"),
         (lambda: code_counts(INTEGERS == 1, 3), TypeError, "indices must be integers, but are bool"),
         (lambda: code_counts(INTEGERS, 2.5), TypeError, "num_codes must be an integer .* is 2.5"),
