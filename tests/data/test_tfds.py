@@ -28,7 +28,7 @@ def records(x, **fields):
     return [{"image": image, **{key: values[i] for key, values in fields.items()}} for i, image in enumerate(x)]
 
 
-def same_rows(actual, expected):
+def assert_same_rows(actual, expected):
     """TensorFlow Datasets shuffles when it prepares, so that sets of rows are compared."""
     np.testing.assert_array_equal(
         np.unique(actual.reshape(len(actual), -1), axis=0),
@@ -49,8 +49,8 @@ def test_images_with_labels(prepare, tmp_path):
     train = [{"id": i, "image": str(path), "label": int(x[i, 0, 0, 0]) % 7} for i, path in enumerate(paths)]
     prepare("toy", features, {"train": train[:290], "validation": train[:5], "test": train[290:]})
     made = load("toy")
-    same_rows(made.train["x"], x[:290])
-    same_rows(made.test["x"], x[290:])
+    assert_same_rows(made.train["x"], x[:290])
+    assert_same_rows(made.test["x"], x[290:])
     for split in (made.train, made.test):
         np.testing.assert_array_equal(split["label"], split["x"][:, 0, 0, 0] % 7)
         assert (split["x"].dtype, split["label"].dtype) == (np.uint8, np.int32)
@@ -65,7 +65,7 @@ def test_a_set_that_withholds_labels_has_none(prepare):
     with pytest.warns(UserWarning, match=r"toy: 3 labels are withheld \(-1\), so that it is used without labels"):
         made = load("toy")
     assert (set(made.train), set(made.test), made.num_classes) == ({"x"}, {"x"}, None)
-    same_rows(made.test["x"], x[6:, ..., None])
+    assert_same_rows(made.test["x"], x[6:, ..., None])
 
 
 def test_second_read_comes_from_the_cache_and_needs_no_package(prepare, monkeypatch):
@@ -94,7 +94,7 @@ def test_a_set_prepared_anew_is_read_anew(prepare, tmp_path):
 def test_validation_is_the_test_split_where_there_is_no_other(prepare):
     x = images(30, shape=(4, 3))
     prepare("toy", GREY, {"train": records(x[:25]), "validation": records(x[25:])})
-    same_rows(load("toy").test["x"], x[25:])
+    assert_same_rows(load("toy").test["x"], x[25:])
 
 
 def test_the_last_tenth_is_held_out_where_there_is_one_split(prepare):
@@ -102,7 +102,7 @@ def test_the_last_tenth_is_held_out_where_there_is_one_split(prepare):
     prepare("toy", GREY, {"train": records(x)})
     made = load("toy")
     assert (len(made.train["x"]), len(made.test["x"])) == (23, 2)
-    same_rows(np.concatenate([made.train["x"], made.test["x"]]), x)
+    assert_same_rows(np.concatenate([made.train["x"], made.test["x"]]), x)
 
 
 def test_bits_have_scale_one(prepare):
@@ -121,7 +121,7 @@ def test_tables_are_read_too(prepare):
     prepare("toy", features, {"train": [{"features": row, "label": i % 2} for i, row in enumerate(x)]})
     made = load("toy")
     assert (made.train["x"].dtype, made.shape, made.scale) == (np.float32, (4,), 1.0)
-    same_rows(np.concatenate([made.train["x"], made.test["x"]]), x.astype(np.float32))
+    assert_same_rows(np.concatenate([made.train["x"], made.test["x"]]), x.astype(np.float32))
 
 
 def test_versions_and_configurations(prepare):
