@@ -28,7 +28,7 @@ from jaxgen.training.step import Prepare, make_rounds
 from jaxgen.writers import Writer
 
 #: A call of the compiled function aims at this many seconds: often enough for a progress bar and for Ctrl-C.
-_CALL_SECONDS = 0.3
+_CALL_SECONDS = 0.5
 #: Rounds that one call can hold at the most.
 _MAX_LENGTH = 128
 #: Rounds between log points from which on a call may end at each.
