@@ -307,18 +307,20 @@ def report(arguments: Sequence[str]) -> None:
     _run(_report, arguments)
 
 
-def _report(run: Path, /, *, replica: int = 0, checkpoint: Which = "best") -> None:
+def _report(run: Path, /, *, replica: int = 0, checkpoint: Which = "best", beside: Path | None = None) -> None:
     """Pictures, curves and figures of a trained run in one self-contained page, RUN/report.html.
 
     Args:
       run: The run's folder.
       replica: Which of the run's replicas the pictures show.
       checkpoint: The best by the evaluated objective, or the last.
+      beside: The folder of another run of the same data, whose pictures stand beside this one's: an autoencoder's
+        beside a VAE's.
     """
     from jaxgen import report
 
     _wait("drawing the page of", run)
-    print(f"report: {report.write(run, index=replica, which=checkpoint)}")
+    print(f"report: {report.write(run, index=replica, which=checkpoint, beside=beside)}")
 
 
 def encode(arguments: Sequence[str]) -> None:

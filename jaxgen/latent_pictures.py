@@ -9,6 +9,8 @@ from jaxgen.shown import Drawn, Shown
 
 #: Lines between test examples and frames of each; latents that are traversed and frames along each; tiles of a plane.
 _NUM_LINES, _NUM_BETWEEN, _NUM_TRAVERSED, _NUM_ALONG, _NUM_ACROSS = 6, 7, 4, 9, 15
+#: Decoded noise, where there is no prior to sample from.
+_NUM_NOISE = 64
 #: How far from the centre of a latent pictures go, in standard deviations.
 _REACH = 2.5
 
@@ -29,7 +31,7 @@ def code_picture(shown: Shown, codes: np.ndarray) -> Drawn:
 
 
 def latent_pictures(shown: Shown, codes: np.ndarray, kl: np.ndarray | None) -> Iterator[Drawn]:
-    """Test examples among the latents; then interpolation, traversals and the plane, decoded in one call.
+    """Test examples among the latents; then interpolation, traversals, the plane and noise, decoded in one call.
 
     Args:
       shown: the run.
@@ -49,15 +51,22 @@ def latent_pictures(shown: Shown, codes: np.ndarray, kl: np.ndarray | None) -> I
     rank = np.argsort(-(codes.var(axis=0) if kl is None else kl), kind="stable")[:_NUM_TRAVERSED]
     along = _along(shown, codes, rank) if shown.images and codes.shape[1] > 2 else None
     plane = _plane(shown, codes) if shown.images and codes.shape[1] == 2 else None
+    noise = _noise(codes) if shown.images and not shown.model.sample else None
     # All in one call: another number of latents would be another compilation.
     asked = {"lines": (np.stack(lines, axis=1), pairs[:, :1, None]), "along": (along, 0), "plane": (plane, 0)}
-    decoded = _decode(shown, asked)
+    decoded = _decode(shown, asked | {"noise": (noise, 0)})
     yield _interpolation(shown, decoded["lines"], pairs, [*kinds])
     if along is not None:
         yield _traversals(shown, decoded["along"], rank, carries="variance of the codes" if kl is None else "KL")
     if plane is not None:
         caption = f"What the decoder makes of {_span(shown)}."
         yield Drawn("carpet", "The plane of latents", caption, "Latents", plots.carpet(decoded["plane"], plane))
+    if noise is not None:
+        caption = (
+            "Normal noise with the mean and spread of the test examples' codes, decoded: training never asked what "
+            "lies between its codes to look like an example."
+        )
+        yield Drawn("noise", "Decoded noise", caption, "Latents", plots.samples(decoded["noise"]))
 
 
 def pairs_of(conditions: np.ndarray | None, count: int, wanted: int) -> np.ndarray:
@@ -118,6 +127,12 @@ def _plane(shown: Shown, codes: np.ndarray) -> np.ndarray | None:
     if not np.all(high - low > 1e-3):
         return None
     return np.stack(np.meshgrid(*np.linspace(low, high, _NUM_ACROSS).T), axis=-1)
+
+
+def _noise(codes: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """[draws, latents], each latent as its codes are spread, and none told of another."""
+    draws = np.random.default_rng(seed).standard_normal((_NUM_NOISE, codes.shape[1]))
+    return codes.mean(axis=0) + codes.std(axis=0) * draws
 
 
 def _span(shown: Shown) -> str:

@@ -3,7 +3,7 @@
 import inspect
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxgen import plots
 from jaxgen.apply import mapped, save_arrays
+from jaxgen.beside import check_comparable, side_by_side
 from jaxgen.data import Dataset, load
 from jaxgen.errors import UserError
 from jaxgen.folder import read_config, write_json
@@ -22,7 +23,7 @@ from jaxgen.metrics import mutual_information
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
 from jaxgen.pictures import curves, pictures, sample_figure
 from jaxgen.runs import DATA_ARGUMENTS, Run, Which, compilation_cache, factory, open_run, preparation
-from jaxgen.shown import Shown
+from jaxgen.shown import Drawn, Shown
 from jaxgen.training import evaluate as evaluation
 from jaxgen.training.devices import Devices, replicate
 from jaxgen.training.feed import num_bytes
@@ -149,37 +150,38 @@ def sample(
         raise UserError(f"{picture} cannot be written ({error.strerror}); give another --out") from error
 
 
-def write(path: str | Path, *, index: int = 0, which: Which = "best") -> Path:
+def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: str | Path | None = None) -> Path:
     """Draws a run's pictures and writes its page.
 
     Args:
       path: the run's folder.
       index: the replica that the pictures show; curves and figures cover all.
       which: checkpoint, "best" or "last".
+      beside: another run of the same data, whose pictures stand beside this run's: an autoencoder's beside a VAE's.
 
     Returns:
       The page, ``report.html`` in the run's folder.
+
+    Raises:
+      UserError: if a folder is no trained run, the other run is of other data, or the page cannot be written.
     """
     compilation_cache()
     path, run = Path(path), open_run(path, index=index, which=which)
     shown, history = Shown(run, _dataset(run.config)), _history(path / "metrics.jsonl")
-    evaluated = [p for p in history if p["kind"] == "evaluate" and p["step"] <= run.step]
-    figures = {k: v for k, v in (evaluated[-1] if evaluated else {}).items() if k not in ("step", "kind", "time")}
-    target, shots, replicas = path / "report.html", [], run.config["options"]["seeds"]
-    figures = _evaluated(run) | figures
-    own = {name: np.atleast_1d(value)[index if np.size(value) > 1 else 0] for name, value in figures.items()}
+    figures = _figures(run, history)
+    drawn, subtitle = list(_pictures(shown, figures, index)), _subtitle(shown, index)
+    if beside is not None:
+        other = _other(shown, Path(beside), which)
+        drawn = _with_another(shown, drawn, other)
+        subtitle += f" Beside its pictures are those of {other.run.config['model']} in {beside}, {_checkpoint(other)}."
+    target, shots = path / "report.html", []
     try:
-        for name, title, caption, section, figure in [
-            *curves(history, nats=in_nats(figures)),
-            *pictures(shown, own),
-        ]:
-            if section != "Training" and replicas > 1:
-                caption += f" Replica {index}."
+        for name, title, caption, section, figure in [*curves(history, nats=in_nats(figures)), *drawn]:
             png = plots.save(figure, path / "plots" / f"{name}.png")
             shots.append(Picture(title, caption, png, f"{title}: {caption}", section))
         page = render_page(
             title=f"{run.config['model']} on {Path(run.config['data']['name']).name}",
-            subtitle=_subtitle(shown, index),
+            subtitle=subtitle,
             notes=_notes(shown, history, figures),
             facts=_facts(shown, history),
             figures=figure_rows(figures, _told(shown)),
@@ -192,6 +194,39 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best") -> Path:
     except OSError as error:
         raise UserError(f"the report in {path} cannot be written ({error.strerror}); free space there") from error
     return target
+
+
+def _figures(run: Run, history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The last evaluation's up to the checkpoint, and what ``jaxgen evaluate`` found besides."""
+    evaluated = [p for p in history if p["kind"] == "evaluate" and p["step"] <= run.step]
+    last = {k: v for k, v in (evaluated[-1] if evaluated else {}).items() if k not in ("step", "kind", "time")}
+    return _evaluated(run) | last
+
+
+def _pictures(shown: Shown, figures: Mapping[str, Any], index: int) -> Iterator[Drawn]:
+    """What the model makes of test examples, of one replica."""
+    own = {name: np.atleast_1d(value)[index if np.size(value) > 1 else 0] for name, value in figures.items()}
+    replicas = shown.run.config["options"]["seeds"]
+    for picture in pictures(shown, own):
+        yield picture._replace(caption=f"{picture.caption} Replica {index}.") if replicas > 1 else picture
+
+
+def _other(shown: Shown, path: Path, which: Which) -> Shown:
+    """The first replica of the run in another folder, on the same examples."""
+    run = open_run(path, which=which)
+    other = Shown(run, _dataset(run.config))
+    check_comparable(shown, other)
+    return other
+
+
+def _with_another(shown: Shown, drawn: list[Drawn], other: Shown) -> list[Drawn]:
+    """A run's pictures, and another's beside them."""
+    there = _pictures(other, _figures(other.run, _history(other.run.path / "metrics.jsonl")), 0)
+    pair = shown.run, other.run
+    names = [run.config["model"] for run in pair]
+    if names[0] == names[1]:
+        names = [str(run.path) for run in pair]
+    return list(side_by_side(drawn, there, (names[0], names[1])))
 
 
 def _evaluated(run: Run) -> dict[str, Any]:
@@ -216,8 +251,11 @@ def _subtitle(shown: Shown, index: int) -> str:
     replicas = shown.run.config["options"]["seeds"]
     several = f" Figures are mean ± standard deviation over {replicas} seeds;" if replicas > 1 else ""
     whose = f" pictures show replica {index}." if replicas > 1 else ""
-    split = f"the test split by the {shown.run.which} checkpoint, step {shown.run.step:,}"
-    return f"Figures and pictures of {split}.{several}{whose}"
+    return f"Figures and pictures of the test split by {_checkpoint(shown)}.{several}{whose}"
+
+
+def _checkpoint(shown: Shown) -> str:
+    return f"the {shown.run.which} checkpoint, step {shown.run.step:,}"
 
 
 def _told(shown: Shown) -> dict[str, Any]:
