@@ -15,9 +15,9 @@ from jax import Array
 from jaxtyping import PyTree
 
 from jaxgen import models
+from jaxgen.compiled import compilation_cache
 from jaxgen.console import Console, ConsoleWriter
 from jaxgen.data import Dataset, check_values, load
-from jaxgen.data.cache import cache_folder
 from jaxgen.data.dataset import row_chunks
 from jaxgen.data.prepare import make_prepare
 from jaxgen.errors import UserError, nearest
@@ -344,19 +344,3 @@ def _restore(path: Path, template: PyTree, which: Which) -> tuple[Restored, Whic
                 return restored, "last" if best is None else "best"
             if checkpoints.best() == best:  # it is damaged, not replaced by a better one meanwhile
                 return restored, "last"
-
-
-def compilation_cache() -> None:
-    """Turns on JAX's persistent compilation cache in the user's cache folder, unless one is set already."""
-    # JAX writes an entry in place: one that another process is writing, or a kill cut short, is compiled anew.
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
-        return
-    try:
-        folder = cache_folder() / "xla"
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        warnings.warn(f"no compilation cache ({error}); every start compiles anew", stacklevel=2)
-        return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -3,8 +3,10 @@
 import inspect
 import json
 import logging
+import os
 import re
 import shutil
+import zlib
 from pathlib import Path
 
 import jax
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from jaxgen import folder, models, report, runs
+from jaxgen import compiled, folder, models, report, runs
 from jaxgen.data import load
 from jaxgen.data.dataset import make_dataset
 from jaxgen.errors import UserError
@@ -236,25 +238,54 @@ def test_wide_convolutions_on_a_cpu_are_warned_of():
     runs._warn_of_width({"hidden": ()}, platform="cpu")
 
 
-def test_half_an_entry_of_the_cache_is_compiled_anew(tmp_path, monkeypatch):
-    """As another process leaves it while it writes, or for good where it was killed: not a word of it."""
+def test_half_an_entry_of_the_cache_is_mended_at_the_next_start(tmp_path, monkeypatch):
+    """As a kill leaves it: not a word of it, and the start after the next finds it whole."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: jax.config.values[name] for name in names}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    try:
+
+    def start() -> Path:
         jax.config.update("jax_compilation_cache_dir", None)
         reset_cache()
         runs.compilation_cache()
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        assert jax.jit(lambda x: 3 * x + 1)(2) == 7
-        [entry] = [path for path in (tmp_path / "jaxgen" / "xla").iterdir() if "lambda" in path.name]
-        entry.write_bytes(entry.read_bytes()[:-9])
         jax.clear_caches()
         assert jax.jit(lambda x: 3 * x + 1)(2) == 7
+        [entry] = [path for path in (tmp_path / "jaxgen" / "xla").iterdir() if "lambda" in path.name]
+        return entry
+
+    try:
+        entry = start()
+        packed = entry.read_bytes()
+        entry.write_bytes(packed[:-9])
+        jax.clear_caches()
+        assert jax.jit(lambda x: 3 * x + 1)(2) == 7  # the same process, as while another one writes
+        assert len(start().read_bytes()) > len(packed) - 9
+        written = entry.stat().st_mtime_ns
+        start()
+        assert entry.stat().st_mtime_ns == written
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
         reset_cache()
+
+
+def test_entries_of_the_cache_are_looked_at_once_and_removed_only_where_they_are_known_to_be_damaged(tmp_path):
+    whole = zlib.compress(bytes(range(256)) * 99)
+    contents = {"whole": whole, "empty": b"", "cut": whole[:-1], "changed": whole[:40] + b"?" + whole[41:], "new": b"?"}
+    for name, content in contents.items():
+        (tmp_path / f"{name}-cache").write_bytes(content)
+    (tmp_path / "not-an-entry").write_bytes(b"")
+    compiled.remove_damaged(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole-cache", "new-cache", "not-an-entry", "checked"}
+    for name, age in {"old": 60, "young": -1}.items():
+        entry = tmp_path / f"{name}-cache"
+        entry.write_bytes(whole[:-1])
+        written = (tmp_path / "checked").stat().st_mtime - age
+        os.utime(entry, (written, written))
+    compiled.remove_damaged(tmp_path)
+    assert (tmp_path / "old-cache").exists()
+    assert not (tmp_path / "young-cache").exists()
 
 
 def test_all_replicas_come_out_of_one_reading(trained, monkeypatch):
