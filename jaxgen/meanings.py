@@ -76,6 +76,8 @@ def _meaning(name: str, figures: Mapping[str, Any], run: Mapping[str, Any]) -> t
         unit = ""
     if name == "value" and run.get("objective") in ("minimax", "non_saturating"):
         unit, note = "nats", f"{note}; −log 4 = −1.386 at the equilibrium"
+    if name == "value" and run.get("objective") == "wasserstein":
+        note = f"{note}: the distance of both distributions that the critic finds"
     return unit, note.format_map(_Missing(run))
 
 

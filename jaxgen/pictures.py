@@ -20,6 +20,7 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Bounds on log p(x)", "nats", ("elbo", "log_px")),
     ("The discriminator's accuracy", "share", ("accuracy_real", "accuracy_fake")),
     ("Value of the game", "nats", ("value",)),
+    ("Penalty of the discriminator's slope", "penalty", ("penalty",)),
     ("Modes found", "modes", ("modes",)),
     ("High-quality share", "share", ("high_quality",)),
     ("Squared errors", "summed over an example", ("squared_error", "commitment")),

@@ -271,9 +271,11 @@ def test_a_condition_is_needed_where_there_is_one_and_matters(built):
     if built.model.condition is None:
         pytest.skip("not conditional")
     model, given = built.model, told(built)["condition"]
-    with pytest.raises(ValueError, match="this model is conditional"):
-        model.encode(built.params, built.statistics, built.batch["x"])
     z = jax.random.normal(KEY, (BATCH, model.latents))
+    for function, argument in ((model.encode, built.batch["x"]), (model.decode, z)):
+        if function is not None:
+            with pytest.raises(ValueError, match="this model is conditional"):
+                function(built.params, built.statistics, argument)
     values = model.decode(built.params, built.statistics, z, condition=given)
     others = model.decode(built.params, built.statistics, z, condition=jnp.roll(given, 1))
     assert not np.allclose(values, others)

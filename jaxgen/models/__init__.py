@@ -1,6 +1,7 @@
 """Model factories: keyword arguments in, a ``jaxgen.model.Model`` out."""
 
 from jaxgen.models.autoencoder import autoencoder, denoising_autoencoder
+from jaxgen.models.conditional_gan import conditional_gan
 from jaxgen.models.conditional_vae import conditional_vae
 from jaxgen.models.discrete_vae import discrete_vae
 from jaxgen.models.gan import gan
@@ -12,6 +13,7 @@ from jaxgen.models.vq_vae import vq_vae
 
 __all__ = [
     "autoencoder",
+    "conditional_gan",
     "conditional_vae",
     "denoising_autoencoder",
     "discrete_vae",

@@ -11,6 +11,23 @@ from jaxtyping import Float
 from jaxgen.model import Condition
 
 
+def condition_of(name: str, num_classes: int | None, size: int | None) -> Condition:
+    """What a factory's arguments ask for, as far as the data has it.
+
+    Raises:
+      ValueError: for another name, or where the data has no such array.
+    """
+    if name not in ("label", "vector"):
+        raise ValueError(f"condition must be label or vector, got {name!r}")
+    if name == "label":
+        if not num_classes:
+            raise ValueError("the data has no labels to condition on: add `label`, or use condition='vector'")
+        return Condition("label", num_classes, classes=True)
+    if not size:
+        raise ValueError("the data has no array `condition` [examples, width]: add it, or use condition='label'")
+    return Condition("condition", size, classes=False)
+
+
 def vectors(condition: Condition | None, values: ArrayLike | None) -> Float[Array, "batch size"] | None:
     """The condition as the networks see it: a class as a one-hot vector, any other as it is.
 
@@ -40,7 +57,7 @@ def vectors(condition: Condition | None, values: ArrayLike | None) -> Float[Arra
         return jax.nn.one_hot(array, condition.size)
     if array.ndim != 2 or array.shape[1] != condition.size:
         raise ValueError(f"`{condition.name}` must have shape [batch, {condition.size}], got {array.shape}")
-    return array.astype(jnp.float32)
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def join(x: Array, told: Float[Array, "batch size"] | None, *, spatial: bool = False) -> Array:

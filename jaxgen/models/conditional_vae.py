@@ -3,7 +3,8 @@
 import math
 from typing import Literal
 
-from jaxgen.model import Condition, Model
+from jaxgen.model import Model
+from jaxgen.models.condition import condition_of
 from jaxgen.models.latents import gaussian_latent
 from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
 from jaxgen.models.parts import Parts
@@ -61,7 +62,7 @@ def conditional_vae(
     Raises:
       ValueError: for numbers out of range, data without the condition, or an image network on data that are not images.
     """
-    given = _condition(condition, num_classes, condition_size)
+    given = condition_of(condition, num_classes, condition_size)
     if prior not in ("standard", "conditional"):
         raise ValueError(f"prior must be standard or conditional, got {prior!r}")
     latent, spatial = gaussian_latent(latents), network != "mlp"
@@ -79,15 +80,3 @@ def conditional_vae(
     )
     penalty = weighted_kl(beta, kl_warmup=kl_warmup)
     return variational(parts, penalty=penalty, kl_weight=beta, importance_samples=importance_samples)
-
-
-def _condition(name: str, num_classes: int | None, size: int | None) -> Condition:
-    if name not in ("label", "vector"):
-        raise ValueError(f"condition must be label or vector, got {name!r}")
-    if name == "label":
-        if not num_classes:
-            raise ValueError("the data has no labels to condition on: add `label`, or use condition='vector'")
-        return Condition("label", num_classes, classes=True)
-    if not size:
-        raise ValueError("the data has no array `condition` [examples, width]: add it, or use condition='label'")
-    return Condition("condition", size, classes=False)

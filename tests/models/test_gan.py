@@ -16,6 +16,7 @@ OBJECTIVES = {
     "minimax": (lambda r, f: -log_expit(r) - log_expit(-f), lambda f: log_expit(-f)),
     "hinge": (lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f), lambda f: -f),
     "least_squares": (lambda r, f: ((r - 1) ** 2 + f**2) / 2, lambda f: (f - 1) ** 2 / 2),
+    "wasserstein": (lambda r, f: f - r, lambda f: -f),
 }
 
 
@@ -40,7 +41,8 @@ def network(own, x):
 
 
 def noise(position):
-    draw = jax.vmap(lambda p: jax.random.normal(jax.random.fold_in(KEY, p), (NOISE,)))
+    key = jax.random.split(KEY)[0]
+    draw = jax.vmap(lambda p: jax.random.normal(jax.random.fold_in(key, p), (NOISE,)))
     return np.asarray(jax.jit(draw)(position))
 
 
@@ -188,10 +190,16 @@ def test_extreme_logits_leave_losses_and_gradients_finite(objective):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise_dim": 0}, "must be at least 1, got 0, 1 and 1"),
-        ({"discriminator_steps": 0}, "must be at least 1, got 3, 0 and 1"),
-        ({"generator_steps": 0}, "must be at least 1, got 3, 1 and 0"),
-        ({"objective": "wgan"}, "non_saturating, minimax, hinge, least_squares, got 'wgan'"),
+        ({"noise_dim": 0}, "must be at least 1, got 0, 1, 1 and 1"),
+        ({"discriminator_steps": 0}, "must be at least 1, got 3, 0, 1 and 1"),
+        ({"generator_steps": 0}, "must be at least 1, got 3, 1, 0 and 1"),
+        ({"packing": 0}, "must be at least 1, got 3, 1, 1 and 0"),
+        ({"dropout": 1.0}, r"must lie in \[0, 1\) .* got 1.0, 0.0 and 10.0"),
+        ({"average": 1.0}, r"must lie in \[0, 1\) .* got 0.0, 1.0 and 10.0"),
+        ({"penalty_weight": -1.0}, "must not be negative, got 0.0, 0.0 and -1.0"),
+        ({"noise": "cauchy"}, "normal or uniform .* got 'cauchy' and 'none'"),
+        ({"penalty": "r2"}, "none, gradient, r1, got 'normal' and 'r2'"),
+        ({"objective": "wgan"}, "non_saturating, minimax, hinge, least_squares, wasserstein, got 'wgan'"),
         ({"network": "conv"}, r"got examples of shape \(2,\)"),
     ],
 )

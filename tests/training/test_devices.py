@@ -15,7 +15,17 @@ from jaxgen.training.devices import Devices, parallel
 MODELS = {
     "vae": {"hidden": (16,), "latents": 2, "likelihood": "gaussian", "scale": "optimal", "free_nats": 0.1},
     "vq_vae": {"hidden": (4,), "num_codes": 12, "code_dim": 4, "decay": 0.8, "revival": 1.0},
-    "gan": {"hidden": (16,), "noise_dim": 4, "discriminator_steps": 2},
+    "gan": {
+        "hidden": (16,),
+        "noise_dim": 4,
+        "noise": "uniform",
+        "discriminator_steps": 2,
+        "packing": 2,
+        "dropout": 0.2,
+        "average": 0.9,
+        "spectral_norm": True,
+        "penalty": "gradient",
+    },
 }
 
 

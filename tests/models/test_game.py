@@ -1,0 +1,191 @@
+"""What keeps a game of two even: packs, hidden inputs, penalties, normalization, the averaged generator, conditions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.models import conditional_gan, gan
+
+BATCH, NOISE, KEY = 6, 3, jax.random.key(4)
+WASSERSTEIN = {"objective": "wasserstein", "hidden": ()}
+
+
+def make(factory=gan, **options):
+    """A game of linear players whose parameters are random, and a batch."""
+    rng = np.random.default_rng(5)
+    model = factory(**({"shape": (2,), "noise_dim": NOISE, "hidden": ()} | options))
+    shape = options.get("shape", (2,))
+    batch = {"x": jnp.asarray(rng.normal(size=(BATCH, *shape))), "position": jnp.arange(20, 20 + BATCH)}
+    batch |= {"label": jnp.asarray([0, 2, 1, 1, 0, 2]), "condition": jnp.asarray(rng.normal(size=(BATCH, 2)))}
+    params, statistics = model.init(KEY, batch)
+    return model, jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), params), statistics, batch
+
+
+def layer(params, player):
+    [own] = params[player]["params"].values()
+    return np.asarray(own["kernel"]), np.asarray(own["bias"])
+
+
+def draws(key, position):
+    return np.stack([jax.random.normal(jax.random.fold_in(key, p), (NOISE,)) for p in np.asarray(position)])
+
+
+def loss_of(model, player, params, statistics, batch, train=True):
+    (value, aux) = jax.jit(model.losses[player], static_argnums=4)(params, statistics, batch, KEY, train)
+    return float(value), aux
+
+
+def test_a_pack_is_judged_as_one_and_stands_in_the_order_of_the_batch(x64):
+    model, params, statistics, batch = make(packing=3, **WASSERSTEIN)
+    (w, b), (g, c) = layer(params, "discriminator"), layer(params, "generator")
+    assert w.shape == (6, 1)
+    fake = draws(jax.random.split(KEY)[0], batch["position"]) @ g + c
+    on_real, on_fake = (np.reshape(x, (2, 6)) @ w[:, 0] + b for x in (np.asarray(batch["x"]), fake))
+    value, aux = loss_of(model, "discriminator", params, statistics, batch)
+    np.testing.assert_allclose(value, np.mean(on_fake - on_real), rtol=1e-10)
+    np.testing.assert_allclose(aux.metrics["accuracy_real"], np.mean(on_real > 0))
+    np.testing.assert_allclose(loss_of(model, "generator", params, statistics, batch)[0], -np.mean(on_fake), rtol=1e-10)
+
+
+def test_a_pack_in_an_evaluation_is_of_generated_examples_and_the_example_s_own(x64):
+    model, params, statistics, batch = make(packing=3, **WASSERSTEIN)
+    (w, b), (g, c) = layer(params, "discriminator"), layer(params, "generator")
+    packs = np.concatenate([draws(key, batch["position"]) @ g + c for key in jax.random.split(KEY, 3)], axis=1)
+    judged = model.evaluate(params, statistics, batch, KEY)
+    assert list(judged) == ["discriminator/accuracy_fake"]
+    np.testing.assert_array_equal(judged["discriminator/accuracy_fake"], packs @ w[:, 0] + b < 0)
+    assert 0 < np.mean(packs @ w[:, 0] + b < 0) < 1
+
+
+def test_packs_of_images_are_further_channels():
+    model, params, _, _ = make(conditional_gan, shape=(4, 4, 1), network="conv", hidden=(2,), packing=2, num_classes=3)
+    kernel = params["discriminator"]["params"]["ConvEncoder_0"]["Conv_0"]["kernel"]
+    assert kernel.shape == (4, 4, 2 * (1 + 3), 2)
+    assert model.condition is not None
+
+
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+def test_a_batch_that_packs_do_not_divide_is_refused(player):
+    model, params, statistics, batch = make(packing=4)
+    with pytest.raises(ValueError, match="packing = 4 examples must divide the batch of a device, got 6"):
+        model.losses[player](params, statistics, batch, KEY, True)
+
+
+def test_hidden_inputs_are_the_example_s_own_and_the_rest_is_larger_by_as_much(x64):
+    """Real inputs of 1 and a generator of 1: the mean logit is that of inputs which are 0 or 1 / (1 − p)."""
+    size, p = 4000, 0.25
+    model, params, statistics, _ = make(shape=(size,), dropout=p, **WASSERSTEIN)
+    params["discriminator"]["params"]["Dense_0"] = {"kernel": jnp.ones((size, 1)) / size, "bias": jnp.zeros(1)}
+    params["generator"]["params"]["Dense_0"] = {"kernel": jnp.zeros((NOISE, size)), "bias": jnp.ones(size)}
+    batch = {"x": jnp.ones((BATCH, size)), "position": jnp.arange(BATCH)}
+    error = np.sqrt(p / (1 - p) / size / BATCH)
+    generator, _ = loss_of(model, "generator", params, statistics, batch)
+    assert 0 < abs(-generator - 1) < 5 * error
+    difference, _ = loss_of(model, "discriminator", params, statistics, batch)
+    assert 0 < abs(difference) < 5 * np.sqrt(2) * error  # what is hidden of the one is not what is hidden of the other
+    part = {name: a[2:5] for name, a in batch.items()}
+    each = [
+        loss_of(model, "generator", params, statistics, jax.tree.map(lambda a, i=i: a[i : i + 1], part))[0]
+        for i in range(3)
+    ]
+    np.testing.assert_allclose(np.mean(each), loss_of(model, "generator", params, statistics, part)[0], rtol=1e-12)
+    assert len(set(each)) == 3
+    for player, expected in (("generator", -1.0), ("discriminator", 0.0)):
+        np.testing.assert_allclose(
+            loss_of(model, player, params, statistics, batch, train=False)[0], expected, atol=1e-12
+        )
+    np.testing.assert_allclose(model.evaluate(params, statistics, batch, KEY)["value"], np.zeros(BATCH), atol=1e-12)
+
+
+@pytest.mark.parametrize("packing", [1, 2])
+@pytest.mark.parametrize(("penalty", "of_slope"), [("gradient", lambda s: (s - 1) ** 2), ("r1", lambda s: s**2 / 2)])
+def test_a_linear_discriminator_is_penalized_for_its_slope(x64, penalty, of_slope, packing):
+    """Its slope is ‖w‖ everywhere, over all entries of a pack."""
+    options = WASSERSTEIN | {"packing": packing}
+    plain, params, statistics, batch = make(**options)
+    model = make(penalty=penalty, penalty_weight=3.0, **options)[0]
+    expected = of_slope(np.linalg.norm(layer(params, "discriminator")[0]))
+    value, aux = loss_of(model, "discriminator", params, statistics, batch)
+    np.testing.assert_allclose(aux.metrics["penalty"], expected, rtol=1e-10)
+    without, _ = loss_of(plain, "discriminator", params, statistics, batch)
+    np.testing.assert_allclose(value, without + 3 * expected, rtol=1e-10)
+    assert (
+        loss_of(model, "generator", params, statistics, batch)[0]
+        == loss_of(plain, "generator", params, statistics, batch)[0]
+    )
+
+
+def test_the_penalty_between_the_data_and_its_imitation_is_the_example_s_own(x64):
+    """Nothing of it depends on what else is in the batch."""
+    model, params, statistics, batch = make(hidden=(4,), activation="tanh", penalty="gradient", penalty_weight=1.0)
+    of = jax.jit(lambda b: model.losses["discriminator"](params, statistics, b, KEY, True)[1].metrics["penalty"])
+    each = [of(jax.tree.map(lambda a, i=i: a[i : i + 1], batch)) for i in range(BATCH)]
+    np.testing.assert_allclose(np.mean(each), of(batch), rtol=1e-10)
+
+
+def test_only_the_discriminator_s_turn_moves_the_singular_vectors(x64):
+    model, params, statistics, batch = make(spectral_norm=True, **WASSERSTEIN)
+    (w, b), (g, c) = layer(params, "discriminator"), layer(params, "generator")
+    _, aux = loss_of(model, "discriminator", params, statistics, batch)
+    [before], [after] = statistics["spectral"].values(), aux.statistics["spectral"].values()
+    np.testing.assert_allclose(np.abs(after), 1)  # of a single column u is 1 or −1
+    for player, train in (("generator", True), ("discriminator", False)):
+        kept = loss_of(model, player, params, statistics, batch, train)[1].statistics["spectral"]
+        np.testing.assert_array_equal(*kept.values(), before)
+    fake = draws(jax.random.split(KEY)[0], batch["position"]) @ g + c
+    value, _ = loss_of(model, "generator", params, aux.statistics, batch)
+    np.testing.assert_allclose(value, -np.mean(fake @ w[:, 0] / np.linalg.norm(w) + b), rtol=1e-10)
+
+
+def test_samples_are_of_the_mean_of_the_generators_that_were_played_with(x64):
+    """The plain mean at first, then one that forgets; the generator that learns is not the one that is drawn with."""
+    model, params, statistics, batch = make(average=0.75)
+    kernels = [np.full((NOISE, 2), value) for value in (1.0, 2.0, 6.0, 3.0, 11.0)]
+    for kernel in kernels:
+        params["generator"]["params"]["Dense_0"]["kernel"] = jnp.asarray(kernel)
+        unmoved = loss_of(model, "discriminator", params, statistics, batch)[1].statistics
+        jax.tree.map(np.testing.assert_array_equal, unmoved, statistics)
+        statistics = loss_of(model, "generator", params, statistics, batch)[1].statistics
+    mean = 0.75 * (1.0 + 2.0 + 6.0 + 3.0) / 4 + 0.25 * 11.0
+    noise, bias = np.ones((1, NOISE)), layer(params, "generator")[1]
+    np.testing.assert_allclose(model.decode(params, statistics, noise), noise @ np.full((NOISE, 2), mean) + bias)
+    kept = loss_of(model, "generator", params, statistics, batch, train=False)[1].statistics
+    jax.tree.map(np.testing.assert_array_equal, kept, statistics)
+
+
+def test_uniform_noise_fills_the_cube(x64):
+    model, params, statistics, _ = make(noise="uniform")
+    params["generator"]["params"]["Dense_0"] = {"kernel": jnp.eye(NOISE)[:, :2], "bias": jnp.zeros(2)}
+    z = np.asarray(model.sample(params, statistics, KEY, 20_000))
+    assert -1 <= z.min() < -0.999 < 0.999 < z.max() <= 1
+    np.testing.assert_allclose(z.mean(axis=0), 0, atol=5 / np.sqrt(3 * 20_000))
+    np.testing.assert_allclose(z.var(axis=0), 1 / 3, rtol=0.05)
+
+
+@pytest.mark.parametrize("what", ["label", "vector"])
+def test_both_players_are_told_what_comes_with_the_example(x64, what):
+    options = {"condition": what, "num_classes": 3, "condition_size": 2}
+    model, params, statistics, batch = make(conditional_gan, **WASSERSTEIN, **options)
+    told = np.eye(3)[np.asarray(batch["label"])] if what == "label" else np.asarray(batch["condition"])
+    (w, b), (g, c) = layer(params, "discriminator"), layer(params, "generator")
+    fake = np.concatenate([draws(jax.random.split(KEY)[0], batch["position"]), told], axis=1) @ g + c
+    logits = [np.concatenate([x, told], axis=1) @ w[:, 0] + b for x in (np.asarray(batch["x"]), fake)]
+    np.testing.assert_allclose(
+        loss_of(model, "discriminator", params, statistics, batch)[0], np.mean(logits[1] - logits[0]), rtol=1e-10
+    )
+    np.testing.assert_allclose(
+        loss_of(model, "generator", params, statistics, batch)[0], -np.mean(logits[1]), rtol=1e-10
+    )
+    asked = batch["label"] if what == "label" else batch["condition"]
+    noise = np.random.default_rng(0).normal(size=(BATCH, NOISE))
+    made = model.decode(params, statistics, noise, condition=asked)
+    np.testing.assert_allclose(made, np.concatenate([noise, told], axis=1) @ g + c, rtol=1e-10)
+
+
+def test_what_cannot_be_told_is_refused():
+    model, params, statistics, _ = make(conditional_gan, num_classes=3)
+    with pytest.raises(ValueError, match=r"classes must lie in 0 … 2, got 1 … 3"):
+        model.sample(params, statistics, KEY, 2, condition=np.array([1, 3]))
+    with pytest.raises(ValueError, match="no labels to condition on"):
+        conditional_gan(shape=(2,))
