@@ -13,6 +13,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "elbo": ("nats", "evidence lower bound on log p(x)"),
     "bits_per_dim": ("bits/dim", "of the data's own levels, from the bound on log p(x)"),
     "nll": ("nats", "−log p(x | code): the distortion"),
+    "feature_nll": ("nats", "−log N(features of the reconstruction; those of the example, I)"),
     "kl": ("nats", "KL(q(z|x) ‖ p(z)): the rate, what the code costs"),
     "rate": ("nats", "what the code costs"),
     "distortion": ("nats", "−log p(x | code)"),
@@ -32,6 +33,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "reverse_kl": ("nats", "of the modes' histogram to uniform"),
     "accuracy_real": ("share", "of real examples that the discriminator takes for real; ½ at equilibrium"),
     "accuracy_fake": ("share", "of generated examples that it takes for generated; ½ at equilibrium"),
+    "accuracy_reconstructed": ("share", "of reconstructions that it takes for generated"),
     "value": ("", "of the game: minus the discriminator's loss"),
 }
 

@@ -16,9 +16,9 @@ _NUM_POINTS, _NUM_CLASSES, _NUM_OF_CLASS, _NUM_COMPLETED = 2500, 12, 8, 6
 
 #: Terms that share a picture, in the order of the page: title, unit, names (the last part of a logged name).
 _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("Loss and its terms", "nats", ("loss", "nll", "kl")),
+    ("Loss and its terms", "nats", ("loss", "nll", "feature_nll", "kl", "game")),
     ("Bounds on log p(x)", "nats", ("elbo", "log_px")),
-    ("The discriminator's accuracy", "share", ("accuracy_real", "accuracy_fake")),
+    ("The discriminator's accuracy", "share", ("accuracy_real", "accuracy_fake", "accuracy_reconstructed")),
     ("Value of the game", "nats", ("value",)),
     ("Penalty of the discriminator's slope", "penalty", ("penalty",)),
     ("Modes found", "modes", ("modes",)),

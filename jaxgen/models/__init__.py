@@ -9,6 +9,7 @@ from jaxgen.models.info_vae import info_vae
 from jaxgen.models.oi_vae import oi_vae
 from jaxgen.models.stacked_autoencoder import stacked_autoencoder
 from jaxgen.models.vae import vae
+from jaxgen.models.vae_gan import vae_gan
 from jaxgen.models.vq_vae import vq_vae
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "oi_vae",
     "stacked_autoencoder",
     "vae",
+    "vae_gan",
     "vq_vae",
 ]

@@ -224,9 +224,9 @@ class Game:
         return self.decode(params, statistics, self.draw(jax.random.split(key, n)), condition=condition)
 
 
-def optimizers(learning_rate: Any) -> dict[str, optax.GradientTransformation]:
-    """Adam for both players, with the momentum of 0.5 that Radford, Metz and Chintala (2016) found to be stable."""
-    return {player: optax.adam(learning_rate, b1=0.5) for player in (DISCRIMINATOR, GENERATOR)}
+def optimizers_of(*players: str) -> Callable[[Any], dict[str, optax.GradientTransformation]]:
+    """Adam for each, with the momentum of 0.5 that Radford, Metz and Chintala (2016) found to be stable."""
+    return lambda learning_rate: {player: optax.adam(learning_rate, b1=0.5) for player in players}
 
 
 def adversarial(game: Game, *, discriminator_steps: int, generator_steps: int) -> Model:
@@ -257,7 +257,7 @@ def adversarial(game: Game, *, discriminator_steps: int, generator_steps: int) -
         evaluate=game.evaluate,
         decode=game.decode,
         sample=game.sample,
-        optimizers=optimizers,
+        optimizers=optimizers_of(DISCRIMINATOR, GENERATOR),
         objective=None,
         latents=game.noise_dim,
         condition=game.condition,

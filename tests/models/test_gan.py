@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import expit, log_expit
+from slopes import slopes
 
 from jaxgen.models import gan
 
@@ -49,22 +50,6 @@ def noise(position):
 def logits_of(params, batch, z):
     real = network(params["discriminator"], np.asarray(batch["x"]))[:, 0]
     return real, network(params["discriminator"], network(params["generator"], z))[:, 0]
-
-
-def slopes(function, own):
-    """Central differences of a function of one player's parameters."""
-    leaves, structure = jax.tree.flatten(jax.tree.map(np.array, own))
-
-    def at(which, index, step):
-        moved = [a.copy() for a in leaves]
-        moved[which][index] += step
-        return function(jax.tree.unflatten(structure, moved))
-
-    found = [np.empty_like(a) for a in leaves]
-    for which, leaf in enumerate(leaves):
-        for index in np.ndindex(leaf.shape):
-            found[which][index] = (at(which, index, 1e-6) - at(which, index, -1e-6)) / 2e-6
-    return jax.tree.unflatten(structure, found)
 
 
 @pytest.mark.parametrize("objective", list(OBJECTIVES))

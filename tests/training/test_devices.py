@@ -15,6 +15,7 @@ from jaxgen.training.devices import Devices, parallel
 MODELS = {
     "vae": {"hidden": (16,), "latents": 2, "likelihood": "gaussian", "scale": "optimal", "free_nats": 0.1},
     "vq_vae": {"hidden": (4,), "num_codes": 12, "code_dim": 4, "decay": 0.8, "revival": 1.0},
+    "vae_gan": {"hidden": (16,), "latents": 3},
     "gan": {
         "hidden": (16,),
         "noise_dim": 4,
