@@ -86,15 +86,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_number_is_refused_by_name(name, monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
-    call, message = REFUSED[name]
-    with pytest.raises(TypeError, match=message):
-        call()
+def test_what_is_no_number_is_refused_by_name(name, refuses):
+    refuses(TypeError, *REFUSED[name])
 
 
-def test_lists_of_numbers_are_arrays(monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+def test_lists_of_numbers_are_arrays(as_users_call):
     np.testing.assert_array_equal(straight_through([0.4, 1.2], [0.0, 1.0]), [0, 1])
     np.testing.assert_array_equal(gumbel_softmax(KEY, [0.0, 50.0], hard=True), [0, 1])
     np.testing.assert_allclose(reparameterize(KEY, [1.0, 2.0], [-60.0, -60.0]), [1, 2])

@@ -243,9 +243,7 @@ BATCHED = [
 
 
 @pytest.mark.parametrize("name", BATCHED)
-def test_a_scalar_lacks_its_batch_axis(name, monkeypatch):
-    # As users call it: the shapes of signatures are checked in tests alone.
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+def test_a_scalar_lacks_its_batch_axis(name, as_users_call):
     keywords = {"floor": 0.5} if name == "free_bits" else {}
     with pytest.raises(ValueError, match="must have a leading batch axis, got a scalar; add it with"):
         getattr(L, name)(*[np.float32(1)] * (2 if name in TWO_ARRAYS else 1), **keywords)
@@ -390,12 +388,8 @@ Z34, K34 = np.zeros((3, 4), np.float32), np.zeros((3, 4), np.int32)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_input_is_refused_with_its_value(name, monkeypatch):
-    # As users call it: the types and shapes of signatures are checked in tests alone.
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
-    call, message = REFUSED[name]
-    with pytest.raises(ValueError, match=message):
-        call()
+def test_bad_input_is_refused_with_its_value(name, refuses):
+    refuses(ValueError, *REFUSED[name])
 
 
 REFUSED_TYPES = {
@@ -435,15 +429,11 @@ REFUSED_TYPES = {
 
 
 @pytest.mark.parametrize("name", REFUSED_TYPES)
-def test_what_is_no_number_of_its_kind_is_refused_by_name(name, monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
-    call, message = REFUSED_TYPES[name]
-    with pytest.raises(TypeError, match=message):
-        call()
+def test_what_is_no_number_of_its_kind_is_refused_by_name(name, refuses):
+    refuses(TypeError, *REFUSED_TYPES[name])
 
 
-def test_an_axis_may_be_a_number_of_numpy(monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+def test_an_axis_may_be_a_number_of_numpy(as_users_call):
     weights = np.array([[3.0, 4.0], [6.0, 8.0]], np.float32)
     assert L.group_lasso(weights, axis=np.int64(1)) == 15
 

@@ -48,8 +48,7 @@ def test_a_wide_number_leaves_the_data_their_type(x64, name):
 
 @pytest.mark.parametrize("size", [np.int32(10**7), np.uint16(60_000), np.int64(10**12)])
 @pytest.mark.parametrize("estimator", ["weighted", "stratified"])
-def test_the_size_of_a_data_set_does_not_wrap(size, estimator, monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+def test_the_size_of_a_data_set_does_not_wrap(size, estimator, as_users_call):
 
     def terms(n):
         return L.kl_decomposition(X, Y, 0 * X, dataset_size=n, estimator=estimator)
@@ -107,15 +106,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_number_is_refused_by_name(name, monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
-    call, message = REFUSED[name]
-    with pytest.raises(TypeError, match=message):
-        call()
+def test_what_is_no_number_is_refused_by_name(name, refuses):
+    refuses(TypeError, *REFUSED[name])
 
 
-def test_a_critic_of_two_equal_outputs_is_refused_by_name(monkeypatch):
+def test_a_critic_of_two_equal_outputs_is_refused_by_name(as_users_call):
     # Two outputs of one shape stack to an array: of the wrong leading axis.
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
     with pytest.raises(ValueError, match=r"critic must map a batch .* got \(6, 3\) to \(2, 6\)"):
         L.r1_penalty(lambda x: (x[:, 0], x[:, 0]), X)

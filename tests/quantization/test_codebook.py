@@ -136,9 +136,9 @@ def test_lookup_gathers_and_its_gradient_counts():
     np.testing.assert_array_equal(lookup(codebook, indices), codebook[indices])
     gradient = jax.grad(lambda c: lookup(c, indices).sum())(codebook)
     np.testing.assert_array_equal(gradient, np.repeat([[1.0], [0], [0], [0], [3]], 3, axis=1))
-    with pytest.raises(ValueError, match=r"0 to 5.*5 codes"):
+    with pytest.raises(ValueError, match="5 codes, got 0 to 5"):
         lookup(codebook, np.array([0, 5]))
-    with pytest.raises(ValueError, match=r"-1 to 2.*5 codes"):
+    with pytest.raises(ValueError, match="5 codes, got -1 to 2"):
         lookup(codebook, np.array([-1, 2]))
     assert np.isnan(jax.jit(lookup)(codebook, np.array([0, 5]))[1]).all()
 
@@ -299,7 +299,7 @@ def test_a_count_that_is_no_number_comes_out_of_the_perplexity(bad, jit):
 @pytest.mark.parametrize("measure", [perplexity, usage])
 def test_a_negative_count_is_refused_where_it_is_seen_and_nan_where_it_is_not(measure):
     counts = np.array([[3.0, -1.0], [1.0, 1.0]], np.float32)
-    with pytest.raises(ValueError, match="counts must not be negative, but one is -1"):
+    with pytest.raises(ValueError, match="counts must not be negative, got -1"):
         measure(counts)
     np.testing.assert_array_equal(np.isnan(jax.jit(measure)(counts)), [True, False])
     np.testing.assert_array_equal(np.isnan(measure(np.array([[np.nan, 1], [1, 1]], np.float32))), [True, False])
@@ -319,58 +319,58 @@ FLOATS, INTEGERS = np.ones((5, 3), np.float32), np.ones((5, 3), np.int32)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: nearest_code(INTEGERS, FLOATS), TypeError, "vectors must be floating, but is int32"),
-        (lambda: nearest_code(FLOATS, INTEGERS), TypeError, "codebook must be floating, but is int32"),
+        (lambda: nearest_code(INTEGERS, FLOATS), TypeError, "vectors must be floating point, got int32"),
+        (lambda: nearest_code(FLOATS, INTEGERS), TypeError, "codebook must be floating point, got int32"),
         (lambda: nearest_code(FLOATS, FLOATS[0]), ValueError, r"codebook must be \[codes, dim\].*\(3,\)"),
         (lambda: nearest_code(np.float32(1), FLOATS), ValueError, r"vectors \(\) and codebook \(5, 3\)"),
-        (lambda: lookup(FLOATS, np.ones(2)), TypeError, "indices must be integers, but are float"),
+        (lambda: lookup(FLOATS, np.ones(2)), TypeError, "indices must be integers, got float"),
         (lambda: lookup(FLOATS[:0], np.zeros(0, int)), ValueError, r"at least one code.*\(0, 3\)"),
-        (lambda: init_ema_codebook(FLOATS, count=0.0), ValueError, "count must be above 0, but is 0"),
+        (lambda: init_ema_codebook(FLOATS, count=0.0), ValueError, "count must be positive, got 0"),
         (
             lambda: ema_codebook_update(STATE, INTEGERS, INTEGERS[:, 0], decay=0.5),
             TypeError,
             "vectors must be floating",
         ),
-        (lambda: codebook_from_ema(STATE, smoothing=-0.1), ValueError, "smoothing must not be negative, but is -0.1"),
+        (lambda: codebook_from_ema(STATE, smoothing=-0.1), ValueError, "smoothing must not be negative, got -0.1"),
         (
             lambda: revive_dead_codes(jax.random.key(0), STATE, FLOATS, threshold=-1.0),
             ValueError,
-            "threshold must not be negative, but is -1",
+            "threshold must not be negative, got -1",
         ),
         (
             lambda: revive_dead_codes(jax.random.key(0), STATE, FLOATS[:0], threshold=1.0),
             ValueError,
             r"vectors \(0, 3\) must be one or more",
         ),
-        (lambda: code_counts(INTEGERS, 0), ValueError, "num_codes must be at least 1, but is 0"),
-        (lambda: perplexity(FLOATS[:, :0]), ValueError, r"at least one code, but the shape is \(5, 0\)"),
-        (lambda: usage(np.float32(1)), ValueError, r"at least one code, but the shape is \(\)"),
-        (lambda: usage(FLOATS, threshold=-1), ValueError, "threshold must not be negative, but is -1"),
+        (lambda: code_counts(INTEGERS, 0), ValueError, "num_codes must be at least 1, got 0"),
+        (lambda: perplexity(FLOATS[:, :0]), ValueError, r"at least one code, got shape \(5, 0\)"),
+        (lambda: usage(np.float32(1)), ValueError, r"at least one code, got shape \(\)"),
+        (lambda: usage(FLOATS, threshold=-1), ValueError, "threshold must not be negative, got -1"),
         (lambda: usage(FLOATS, threshold=FLOATS), ValueError, r"threshold must be one number.* \(5, 3\)"),
-        (lambda: usage(1j * FLOATS), TypeError, "counts must be real, but are complex64"),
-        (lambda: perplexity(1j * FLOATS), TypeError, "counts must be real, but are complex64"),
+        (lambda: usage(1j * FLOATS), TypeError, "counts must be real, got complex64"),
+        (lambda: perplexity(1j * FLOATS), TypeError, "counts must be real, got complex64"),
         (lambda: perplexity(None), TypeError, "counts must be an array or a number, got None"),
-        (lambda: code_counts(FLOATS, 3), TypeError, "indices must be integers, but are float32"),
-        (lambda: code_counts(INTEGERS == 1, 3), TypeError, "indices must be integers, but are bool"),
-        (lambda: code_counts(INTEGERS, 2.5), TypeError, "num_codes must be an integer .* is 2.5"),
-        (lambda: nearest_code(FLOATS, FLOATS, chunk_size=1.5), TypeError, "chunk_size must be an integer .* is 1.5"),
-        (lambda: nearest_code(FLOATS[:, :0], FLOATS[:, :0]), ValueError, r"one dimension, but its shape is \(5, 0\)"),
-        (lambda: init_ema_codebook(INTEGERS), TypeError, "codebook must be floating, but is int32"),
+        (lambda: code_counts(FLOATS, 3), TypeError, "indices must be integers, got float32"),
+        (lambda: code_counts(INTEGERS == 1, 3), TypeError, "indices must be integers, got bool"),
+        (lambda: code_counts(INTEGERS, 2.5), TypeError, "num_codes must be an integer, got 2.5"),
+        (lambda: nearest_code(FLOATS, FLOATS, chunk_size=1.5), TypeError, "chunk_size must be an integer, got 1.5"),
+        (lambda: nearest_code(FLOATS[:, :0], FLOATS[:, :0]), ValueError, r"one dimension, got shape \(5, 0\)"),
+        (lambda: init_ema_codebook(INTEGERS), TypeError, "codebook must be floating point, got int32"),
         (lambda: init_ema_codebook(FLOATS[0]), ValueError, r"codebook must be \[codes, dim\].* \(3,\)"),
         (lambda: init_ema_codebook(FLOATS[None]), ValueError, r"codebook must be \[codes, dim\].* \(1, 5, 3\)"),
         (lambda: init_ema_codebook(np.float32(1)), ValueError, r"codebook must be \[codes, dim\].* \(\)"),
         (lambda: init_ema_codebook(FLOATS[:, :0]), ValueError, r"at least one code.* \(5, 0\)"),
-        (lambda: init_ema_codebook(FLOATS, count=np.nan), ValueError, "count must be above 0, but is nan"),
+        (lambda: init_ema_codebook(FLOATS, count=np.nan), ValueError, "count must be positive, got nan"),
         (lambda: init_ema_codebook(FLOATS, count=FLOATS[0]), ValueError, r"count must be one number.* \(3,\)"),
         (
             lambda: ema_codebook_update(STATE, FLOATS, FLOATS[:, 0], decay=0.5),
             TypeError,
-            "indices must be integers, but are float32",
+            "indices must be integers, got float32",
         ),
         (
             lambda: ema_codebook_update(STATE, FLOATS, INTEGERS[:, 0], decay=FLOATS[0]),
             ValueError,
-            r"decay must be one number, but has the shape \(3,\)",
+            r"decay must be one number, got an array of shape \(3,\)",
         ),
         (
             lambda: ema_codebook_update(STATE._replace(counts=FLOATS[:2, 0]), FLOATS, INTEGERS[:, 0], decay=0.5),
@@ -378,7 +378,7 @@ FLOATS, INTEGERS = np.ones((5, 3), np.float32), np.ones((5, 3), np.int32)
             r"state must have counts \[codes\] .* \(2,\) and \(4, 3\)",
         ),
         (lambda: codebook_from_ema(STATE._replace(counts=FLOATS)), ValueError, r"state .* \(5, 3\) and \(4, 3\)"),
-        (lambda: codebook_from_ema(STATE, smoothing=np.nan), ValueError, "smoothing must not be negative, but is nan"),
+        (lambda: codebook_from_ema(STATE, smoothing=np.nan), ValueError, "smoothing must not be negative, got nan"),
         (
             lambda: revive_dead_codes(jax.random.key(0), STATE, np.float32(1), threshold=1),
             ValueError,
@@ -386,11 +386,8 @@ FLOATS, INTEGERS = np.ones((5, 3), np.float32), np.ones((5, 3), np.int32)
         ),
     ],
 )
-def test_bad_input_is_refused_without_the_checks_of_shapes_too(call, error, message, monkeypatch):
-    # As users call it: the shapes of signatures are checked in tests alone.
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
-    with pytest.raises(error, match=message):
-        call()
+def test_bad_input_is_refused_without_the_checks_of_shapes_too(call, error, message, refuses):
+    refuses(error, call, message)
 
 
 def test_ema_refuses():
