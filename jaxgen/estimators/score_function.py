@@ -122,7 +122,7 @@ def vimco(
         axis: the axis of the samples.
 
     Returns:
-        The bound, without `axis`, nats, to be maximized.
+        The bound, without `axis`, nats, to be maximized; −∞ where every weight is zero, which credits no sample.
 
     Raises:
         ValueError: shapes do not match, `axis` does not exist, or it holds fewer than two samples.
@@ -145,7 +145,9 @@ def vimco(
     left_out = jnp.eye(num_samples, dtype=bool).reshape((num_samples, num_samples) + (1,) * bound.ndim)
     geometric_mean = leave_one_out_baseline(log_weights)
     replaced = jnp.where(left_out, geometric_mean[:, None], log_weights[None])
-    signal = lax.stop_gradient(bound - importance_weighted_bound(replaced, axis=1))
+    baseline = importance_weighted_bound(replaced, axis=1)
+    # Not −∞ + ∞ where no sample has any weight: none is better than the others then.
+    signal = lax.stop_gradient(jnp.where(bound == baseline, 0, bound - baseline))
     # Infinite for the only sample of any weight; times the zero below it would hide the bound.
     signal = jnp.minimum(signal, jnp.finfo(signal.dtype).max)
     return bound + jnp.sum(signal * (log_prob - lax.stop_gradient(log_prob)), axis=0)

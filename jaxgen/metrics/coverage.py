@@ -144,10 +144,9 @@ def reverse_kl(counts: Real[ArrayLike, "*shape"], reference: Real[ArrayLike, "..
         reference = np.ones(counts.shape, counts.dtype)
     if np.shape(reference) != np.shape(counts):
         raise ValueError(f"reference must have the shape of counts, got {np.shape(reference)} and {np.shape(counts)}")
-    weights = known(reference)
+    weights, reference = known(reference), as_counts("reference", reference)
     if weights is not None and not weights.any():
         raise ValueError("reference must count something, got zeros only")
-    reference = as_counts("reference", reference)
     generated = counts / jnp.sum(counts)
     xlogy = jax.scipy.special.xlogy
     return jnp.sum(xlogy(generated, generated) - xlogy(generated, reference / jnp.sum(reference)))

@@ -68,6 +68,16 @@ def test_vimco_has_the_value_of_its_bound_where_some_samples_weigh_nothing(weigh
     assert np.all(np.isfinite(to_prob))
 
 
+def test_vimco_of_samples_without_any_weight_is_minus_infinity_and_credits_none():
+    # Beside it an example of equal weights, whose samples earn no credit and share the gradient alike: the limit.
+    weights = jnp.array([[-jnp.inf, -5.0]] * 3)
+    value, pull = jax.vjp(vimco, jnp.zeros((3, 2)), weights)
+    np.testing.assert_allclose(value, [-np.inf, -5], rtol=1e-6)
+    to_prob, to_weights = pull(jnp.ones(2))
+    np.testing.assert_allclose(to_prob, np.zeros((3, 2)), atol=1e-6)
+    np.testing.assert_allclose(to_weights, np.full((3, 2), 1 / 3), rtol=1e-6)
+
+
 def test_vimco_credits_the_sample_without_weight_against_the_others():
     weights = jnp.array([-jnp.inf, 0.0, 0.0])
     to_prob = jax.grad(vimco)(jnp.zeros(3), weights)
