@@ -89,7 +89,7 @@ def importance_weighted_bound(log_weights: Num[ArrayLike, "..."], *, axis: int =
     num_samples = log_weights.shape[axis]
     if num_samples < 1:
         raise ValueError(f"log_weights needs a sample or more on axis {axis}, got shape {log_weights.shape}")
-    # Weights that are all zero are equal, and the bound of equal ones is their mean, in value and gradient: 0/0 is none.
+    # Weights that are all zero are equal: their bound is their mean, in value and in gradient, where 0/0 is none.
     empty = jnp.all(log_weights == -jnp.inf, axis=axis, keepdims=True)
     bound = jax.nn.logsumexp(jnp.where(empty, 0, log_weights), axis=axis) - math.log(num_samples)
     return jnp.where(jnp.squeeze(empty, axis), jnp.mean(log_weights, axis=axis), bound)
