@@ -9,7 +9,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgen.losses import (
+from losses.compiled import (
     free_bits,
     gaussian_nll,
     importance_weighted_bound,
