@@ -6,7 +6,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import as_array, as_float, require_same_shape
+from jaxgen._checks import as_array, as_wide_float, require_same_shape
 
 
 def reparameterize(key: Array, mean: Num[ArrayLike, "*shape"], logvar: Num[ArrayLike, "..."]) -> Float[Array, "*shape"]:
@@ -38,7 +38,7 @@ def reparameterize(key: Array, mean: Num[ArrayLike, "*shape"], logvar: Num[Array
     """
     mean, logvar = as_array("mean", mean), as_array("logvar", logvar)
     dtype = jnp.result_type(mean, logvar)
-    mean, logvar = as_float("mean", mean), as_float("logvar", logvar)
+    mean, logvar = as_wide_float("mean", mean), as_wide_float("logvar", logvar)
     require_same_shape("mean", mean, "logvar", logvar)
     noise = jax.random.normal(key, mean.shape, jnp.promote_types(mean.dtype, logvar.dtype))
     return (mean + jnp.exp(logvar / 2) * noise).astype(dtype)

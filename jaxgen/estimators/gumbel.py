@@ -6,12 +6,12 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Num
 
+from jaxgen._checks import as_array, as_positive_number, as_wide_float
 from jaxgen.estimators.quantized import straight_through
-from jaxgen.losses._checks import as_array, as_float, as_positive_scalar
 
 
 def _classes(logits: ArrayLike) -> Array:
-    values = as_float("logits", logits)
+    values = as_wide_float("logits", logits)
     if values.ndim < 1 or values.shape[-1] < 1:
         raise ValueError(f"logits must have classes on the last axis, got shape {values.shape}")
     return values
@@ -93,7 +93,7 @@ def gumbel_softmax(
     """
     dtype = jnp.result_type(as_array("logits", logits))
     logits = _classes(logits)
-    temperature = as_positive_scalar("temperature", temperature, logits.dtype)
+    temperature = as_positive_number("temperature", temperature, logits.dtype)
     relaxed = jax.nn.softmax((logits + _gumbel(key, logits)) / temperature, axis=-1)
     if hard:
         winner = jax.nn.one_hot(jnp.argmax(relaxed, axis=-1), logits.shape[-1], dtype=logits.dtype)

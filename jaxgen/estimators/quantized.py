@@ -5,7 +5,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import as_array, as_float, require_same_shape
+from jaxgen._checks import as_array, as_wide_float, require_same_shape
 
 
 def straight_through(encodings: Num[ArrayLike, "*shape"], codes: Num[ArrayLike, "..."]) -> Float[Array, "*shape"]:
@@ -39,7 +39,7 @@ def straight_through(encodings: Num[ArrayLike, "*shape"], codes: Num[ArrayLike, 
     """
     encodings, codes = as_array("encodings", encodings), as_array("codes", codes)
     dtype = jnp.result_type(encodings, codes)
-    encodings, codes = as_float("encodings", encodings), as_float("codes", codes)
+    encodings, codes = as_wide_float("encodings", encodings), as_wide_float("codes", codes)
     require_same_shape("encodings", encodings, "codes", codes)
     return (lax.stop_gradient(codes) + (encodings - lax.stop_gradient(encodings))).astype(dtype)
 
@@ -80,7 +80,7 @@ def rotation_trick(encodings: Num[ArrayLike, "*shape dim"], codes: Num[ArrayLike
     """
     encodings, codes = as_array("encodings", encodings), as_array("codes", codes)
     dtype = jnp.result_type(encodings, codes)
-    z, e = as_float("encodings", encodings), as_float("codes", codes)
+    z, e = as_wide_float("encodings", encodings), as_wide_float("codes", codes)
     require_same_shape("encodings", z, "codes", e)
     if z.ndim < 1:
         raise ValueError("encodings must have vectors on the last axis, got a scalar")

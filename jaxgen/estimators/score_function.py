@@ -5,14 +5,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import (
-    as_float,
-    as_positive,
-    as_real,
-    require_axis,
-    require_broadcastable,
-    require_same_shape,
-)
+from jaxgen._checks import as_positive, as_real, as_wide_float, require_axis, require_broadcastable, require_same_shape
 from jaxgen.losses.bounds import importance_weighted_bound
 
 
@@ -54,7 +47,7 @@ def reinforce(
         >>> jax.grad(lambda logit: reinforce(jax.nn.log_sigmoid(logit), 3.0, baseline=1.0))(0.0)
         Array(1., dtype=float32, weak_type=True)
     """
-    log_prob, reward = as_float("log_prob", log_prob), as_float("reward", reward)
+    log_prob, reward = as_wide_float("log_prob", log_prob), as_wide_float("reward", reward)
     require_same_shape("log_prob", log_prob, "reward", reward)
     baseline, scale = as_real("baseline", baseline, reward.dtype), as_positive("scale", scale, reward.dtype)
     require_broadcastable("baseline", baseline, "reward", reward.shape)
@@ -96,7 +89,7 @@ def leave_one_out_baseline(rewards: Num[ArrayLike, "*shape"], *, axis: int = 0) 
         >>> leave_one_out_baseline(jnp.array([1.0, 2.0, 6.0]))
         Array([4. , 3.5, 1.5], dtype=float32)
     """
-    rewards = as_float("rewards", rewards)
+    rewards = as_wide_float("rewards", rewards)
     num_samples = _num_samples("rewards", rewards, axis)
     # Sums of those before and of those after: the sum of all minus its own loses the digits of small rewards beside
     # a large one, and is NaN where one is infinite.
@@ -129,7 +122,7 @@ def vimco(
         axis: the axis of the samples.
 
     Returns:
-        The bound, without `axis`, nats, to be maximized.
+        The bound, without `axis`, nats, to be maximized; −∞ where every weight is zero, which credits no sample.
 
     Raises:
         ValueError: shapes do not match, `axis` does not exist, or it holds fewer than two samples.
@@ -143,7 +136,7 @@ def vimco(
         >>> vimco(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([1.0, 3.0]))).round(4)
         Array(0.6931, dtype=float32)
     """
-    log_prob, log_weights = as_float("log_prob", log_prob), as_float("log_weights", log_weights)
+    log_prob, log_weights = as_wide_float("log_prob", log_prob), as_wide_float("log_weights", log_weights)
     require_same_shape("log_prob", log_prob, "log_weights", log_weights)
     num_samples = _num_samples("log_weights", log_weights, axis)
     log_prob, log_weights = jnp.moveaxis(log_prob, axis, 0), jnp.moveaxis(log_weights, axis, 0)
@@ -152,7 +145,9 @@ def vimco(
     left_out = jnp.eye(num_samples, dtype=bool).reshape((num_samples, num_samples) + (1,) * bound.ndim)
     geometric_mean = leave_one_out_baseline(log_weights)
     replaced = jnp.where(left_out, geometric_mean[:, None], log_weights[None])
-    signal = lax.stop_gradient(bound - importance_weighted_bound(replaced, axis=1))
+    baseline = importance_weighted_bound(replaced, axis=1)
+    # Not −∞ + ∞ where no sample has any weight: none is better than the others then.
+    signal = lax.stop_gradient(jnp.where(bound == baseline, 0, bound - baseline))
     # Infinite for the only sample of any weight; times the zero below it would hide the bound.
     signal = jnp.minimum(signal, jnp.finfo(signal.dtype).max)
     return bound + jnp.sum(signal * (log_prob - lax.stop_gradient(log_prob)), axis=0)

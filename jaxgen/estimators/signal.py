@@ -3,13 +3,11 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import as_float, as_real_scalar
+from jaxgen._checks import as_number, as_wide_float, known, require
 
 
 class SignalMoments(NamedTuple):
@@ -72,11 +70,11 @@ def update_signal_moments(
         >>> update_signal_moments(init_signal_moments(), jnp.array([1.0, 3.0]), decay=0.5)
         SignalMoments(mean=Array(1., dtype=float32), variance=Array(0.5, dtype=float32))
     """
-    signals = lax.stop_gradient(as_float("signals", signals))
-    gamma = as_real_scalar("decay", decay, signals.dtype)
-    if not isinstance(decay, Tracer) and not 0 <= float(np.asarray(decay)) < 1:
-        raise ValueError(f"decay must be in [0, 1), got {decay}")
-    moments = SignalMoments(*(as_real_scalar(f"moments.{name}", m) for name, m in moments._asdict().items()))
+    signals = lax.stop_gradient(as_wide_float("signals", signals))
+    gamma = as_number("decay", decay, signals.dtype)
+    value = known(decay)
+    require(value is None or bool(0 <= value < 1), f"decay must lie in [0, 1), got {decay}")
+    moments = SignalMoments(*(as_number(f"moments.{name}", m) for name, m in moments._asdict().items()))
     if signals.size < 1:
         raise ValueError(f"signals must not be empty, got shape {signals.shape}")
     mean = jnp.mean(signals)

@@ -12,14 +12,8 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import (
-    as_array,
-    as_float,
-    as_non_negative_scalar,
-    as_pair,
-    as_predictions,
-    sum_per_example,
-)
+from jaxgen._checks import as_array, as_non_negative_number, as_wide_float
+from jaxgen.losses._terms import as_pair, as_predictions, sum_per_example
 
 
 def minimax_discriminator_loss(
@@ -286,11 +280,11 @@ def wasserstein_generator_loss(fake_logits: Num[ArrayLike, "batch *dims"]) -> Fl
 def _squared_slope(critic: Callable[[Array], Array], points: Array) -> Array:
     """[batch], ‖∂ critic(x)_b / ∂x_b‖², right where an example's logits depend on that example alone."""
     logits, pullback = jax.vjp(critic, points)
-    shape = as_float("the critic's output", logits).shape
+    shape = as_wide_float("the critic's output", logits).shape
     if shape[:1] != points.shape[:1]:
         raise ValueError(f"critic must map a batch to [batch] logits, got {points.shape} to {shape}")
     (slope,) = pullback(jnp.ones_like(logits))
-    return sum_per_example(jnp.square(as_float("slope", slope)))
+    return sum_per_example(jnp.square(as_wide_float("slope", slope)))
 
 
 def gradient_penalty(
@@ -339,7 +333,7 @@ def gradient_penalty(
     share = jax.random.uniform(key, real_values.shape[:1], real_values.dtype)
     share = share.reshape(share.shape + (1,) * (real_values.ndim - 1))
     points = share * real_values + (1 - share) * fake_values
-    target = as_non_negative_scalar("target", target, points.dtype)
+    target = as_non_negative_number("target", target, points.dtype)
     # The critic sees the points in the data's own type, which may be half of it.
     squares = _squared_slope(critic, points.astype(jnp.result_type(as_array("real", real), as_array("fake", fake))))
     # The norm has no derivative at a flat critic; zero stands in for it, not NaN.

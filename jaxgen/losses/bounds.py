@@ -12,16 +12,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import (
-    as_float,
-    as_non_negative,
-    as_non_negative_scalar,
-    as_pair,
-    as_predictions,
-    require_axis,
-    require_broadcastable,
-    sum_per_example,
-)
+from jaxgen._checks import as_non_negative, as_non_negative_number, as_wide_float, require_axis, require_broadcastable
+from jaxgen.losses._terms import as_pair, as_predictions, sum_per_example
 
 
 def negative_elbo(
@@ -77,7 +69,8 @@ def importance_weighted_bound(log_weights: Num[ArrayLike, "..."], *, axis: int =
         axis: the axis of the samples.
 
     Returns:
-        `log_weights` without `axis`, nats, to be maximized.
+        `log_weights` without `axis`, nats, to be maximized; −∞ where every weight is zero, with the gradient 1/K
+        of any equal weights.
 
     Raises:
         ValueError: `axis` does not exist, or holds no sample.
@@ -91,12 +84,15 @@ def importance_weighted_bound(log_weights: Num[ArrayLike, "..."], *, axis: int =
         >>> importance_weighted_bound(jnp.log(jnp.array([[1.0], [3.0]]))).round(4)
         Array([0.6931], dtype=float32)
     """
-    log_weights = as_float("log_weights", log_weights)
+    log_weights = as_wide_float("log_weights", log_weights)
     axis = require_axis("log_weights", log_weights, axis)
     num_samples = log_weights.shape[axis]
     if num_samples < 1:
         raise ValueError(f"log_weights needs a sample or more on axis {axis}, got shape {log_weights.shape}")
-    return jax.nn.logsumexp(log_weights, axis=axis) - math.log(num_samples)
+    # Weights that are all zero are equal: their bound is their mean, in value and in gradient, where 0/0 is none.
+    empty = jnp.all(log_weights == -jnp.inf, axis=axis, keepdims=True)
+    bound = jax.nn.logsumexp(jnp.where(empty, 0, log_weights), axis=axis) - math.log(num_samples)
+    return jnp.where(jnp.squeeze(empty, axis), jnp.mean(log_weights, axis=axis), bound)
 
 
 def free_bits(
@@ -138,7 +134,7 @@ def free_bits(
         Array([1.5, 3.5], dtype=float32)
     """
     kl = as_predictions("kl_per_dimension", kl_per_dimension)
-    floor = as_non_negative_scalar("floor", floor, kl.dtype)
+    floor = as_non_negative_number("floor", floor, kl.dtype)
     if per_example:
         return sum_per_example(jnp.maximum(kl, floor))
     mean_kl = jnp.mean(lax.stop_gradient(kl), axis=0)

@@ -12,16 +12,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import (
-    as_pair,
-    as_positive,
-    as_positive_scalar,
-    as_predictions,
-    as_real,
-    require_count,
-    require_same_shape,
-    sum_per_example,
-)
+from jaxgen._checks import as_positive, as_positive_number, as_real, require_count, require_same_shape
+from jaxgen.losses._terms import as_pair, as_predictions, sum_per_example
 
 
 def kl_diagonal_gaussian_per_dimension(
@@ -291,7 +283,7 @@ def maximum_mean_discrepancy(
         raise ValueError(f'kernel must be "imq" or "rbf", got {kernel!r}')
     if bandwidth is None:
         bandwidth = math.sqrt(x.shape[1])
-    width = as_positive_scalar("bandwidth", bandwidth, jnp.promote_types(x.dtype, y.dtype))
+    width = as_positive_number("bandwidth", bandwidth, jnp.promote_types(x.dtype, y.dtype))
 
     def gram(a: Array, b: Array) -> Array:
         # Twice by the width, which XLA would make once by its square: that underflows, and 0/0 is no kernel.

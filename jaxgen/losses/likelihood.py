@@ -13,22 +13,17 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num, Shaped
 
-from jaxgen.losses._checks import (
+from jaxgen._checks import (
     as_array,
-    as_float,
-    as_observed,
-    as_pair,
     as_positive,
-    as_positive_scalar,
-    as_predictions,
+    as_positive_number,
     as_real,
-    as_targets,
-    hide,
+    as_wide_float,
     require_broadcastable,
     require_count,
     require_same_shape,
-    sum_per_example,
 )
+from jaxgen.losses._terms import as_observed, as_pair, as_predictions, as_targets, hide, sum_per_example
 
 
 def gaussian_nll(
@@ -337,7 +332,7 @@ def optimal_gaussian_scale(
         Array(3., dtype=float32)
     """
     mean, targets = as_targets("mean", as_predictions("mean", mean), "targets", targets)
-    floor = as_positive_scalar("floor", floor, mean.dtype)
+    floor = as_positive_number("floor", floor, mean.dtype)
     observed = as_observed(mask, mean.shape)
     mean, targets = hide(observed, mean, targets)
     total = jnp.sum(jnp.square(targets - mean))
@@ -384,6 +379,6 @@ def bits_per_dim(
         Array([8.], dtype=float32)
     """
     num_dims = require_count("num_dims", num_dims)
-    nll = as_float("nll", nll)
-    bin_width = as_positive_scalar("bin_width", bin_width, nll.dtype)
+    nll = as_wide_float("nll", nll)
+    bin_width = as_positive_number("bin_width", bin_width, nll.dtype)
     return (nll - num_dims * jnp.log(bin_width)) / (num_dims * math.log(2))

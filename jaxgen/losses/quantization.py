@@ -10,7 +10,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import as_pair, sum_per_example
+from jaxgen.losses._terms import as_pair, sum_per_example
 
 
 def codebook_loss(encodings: Num[ArrayLike, "batch *dims"], codes: Num[ArrayLike, "..."]) -> Float[Array, " batch"]:

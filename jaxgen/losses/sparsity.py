@@ -8,7 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num
 
-from jaxgen.losses._checks import as_float, as_non_negative, require_broadcastable
+from jaxgen._checks import as_non_negative, as_wide_float, require_broadcastable
 
 
 def _group_norms(weights: Array, axis: int | Sequence[int]) -> Array:
@@ -51,7 +51,7 @@ def group_lasso(weights: Num[ArrayLike, "..."], *, axis: int | Sequence[int]) ->
         >>> group_lasso(jnp.array([[3.0, 4.0], [0.0, 0.0], [6.0, 8.0]]), axis=1)
         Array(15., dtype=float32)
     """
-    return jnp.sum(_group_norms(as_float("weights", weights), axis))
+    return jnp.sum(_group_norms(as_wide_float("weights", weights), axis))
 
 
 def prox_group_lasso(
@@ -88,7 +88,7 @@ def prox_group_lasso(
         Array([[2.4, 3.2],
                [0. , 0. ]], dtype=float32)
     """
-    values = as_float("weights", weights)
+    values = as_wide_float("weights", weights)
     norms = _group_norms(values, axis)
     threshold = as_non_negative("threshold", threshold, values.dtype)
     require_broadcastable("threshold", threshold, "the group norms", norms.shape)

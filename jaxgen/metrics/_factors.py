@@ -3,29 +3,29 @@
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxgen.metrics import _checks
+from jaxgen._checks import require_finite
+from jaxgen.metrics._points import require_matrix
 
 
 def paired(codes: ArrayLike, factors: ArrayLike, *, min_latents: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Codes in float64, and factors as the index 0, 1, … of each value in its column."""
-    _checks.matrix("codes", codes, min_rows=2)
-    _checks.matrix("factors", factors, min_rows=2)
+    require_matrix("codes", codes, min_rows=2)
+    require_matrix("factors", factors, min_rows=2)
     if np.shape(codes)[0] != np.shape(factors)[0]:
         raise ValueError(
-            f"codes and factors must describe the same examples, got shapes {np.shape(codes)} and {np.shape(factors)}."
+            f"codes and factors must describe the same examples, got shapes {np.shape(codes)} and {np.shape(factors)}"
         )
     if np.shape(codes)[1] < min_latents:
-        raise ValueError(f"codes must have at least {min_latents} latents, got shape {np.shape(codes)}.")
+        raise ValueError(f"codes must have at least {min_latents} latents, got shape {np.shape(codes)}")
     labels = np.asarray(factors)
     if labels.dtype.kind not in "iub":
-        raise TypeError(f"factors must be integers, got {labels.dtype}; pass the index of each factor's value.")
+        raise TypeError(f"factors must be integers, got {labels.dtype}; pass the index of each factor's value")
     values = np.asarray(codes, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError(f"codes must be finite, got {int((~np.isfinite(values)).sum())} values that are not.")
+    require_finite("codes", values)
     indices = np.stack([np.unique(column, return_inverse=True)[1] for column in labels.T], axis=1)
     constant = np.flatnonzero(indices.max(axis=0) == 0)
     if constant.size:
-        raise ValueError(f"factors must vary, got one value only in column {constant[0]}; leave it out.")
+        raise ValueError(f"factors must vary, got one value only in column {constant[0]}; leave it out")
     return values, indices
 
 

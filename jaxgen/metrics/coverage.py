@@ -3,14 +3,14 @@
 from typing import NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Real
 
-from jaxgen.metrics import _checks
+from jaxgen._checks import as_counts, as_positive_number, as_widened, known, require_finite
+from jaxgen.metrics._points import require_one_space
 
 
 class ModeCoverage(NamedTuple):
@@ -22,11 +22,9 @@ class ModeCoverage(NamedTuple):
 
 def _nearest_mode(samples: ArrayLike, centers: ArrayLike) -> tuple[Array, Array]:
     """Index of, and distance to, the nearest center of each sample."""
-    _checks.matrix("samples", samples)
-    _checks.matrix("centers", centers)
-    _checks.same_columns("samples", samples, "centers", centers)
-    _checks.finite("centers", centers)
-    return _nearest(_checks.floating("samples", samples), _checks.floating("centers", centers))
+    require_one_space("samples", samples, "centers", centers)
+    require_finite("centers", centers)
+    return _nearest(as_widened("samples", samples), as_widened("centers", centers))
 
 
 @jax.jit
@@ -71,7 +69,7 @@ def mode_counts(
     [1, 2]
     """
     indices, distances = _nearest_mode(samples, centers)
-    within = distances <= _checks.above("radius", radius, distances.dtype)
+    within = distances <= as_positive_number("radius", radius, distances.dtype)
     return jnp.bincount(indices, weights=within.astype(int), length=np.shape(centers)[0])
 
 
@@ -140,25 +138,15 @@ def reverse_kl(counts: Real[ArrayLike, "*shape"], reference: Real[ArrayLike, "..
     0.6931
     """
     if len(np.shape(counts)) != 1 or np.shape(counts)[0] < 1:
-        raise ValueError(f"counts must have shape [modes], got {np.shape(counts)}.")
-    counts = _not_negative("counts", counts)
+        raise ValueError(f"counts must have shape [modes], got {np.shape(counts)}")
+    counts = as_counts("counts", counts)
     if reference is None:
         reference = np.ones(counts.shape, counts.dtype)
     if np.shape(reference) != np.shape(counts):
-        raise ValueError(f"reference must have the shape of counts, got {np.shape(reference)} and {np.shape(counts)}.")
-    if not isinstance(reference, jax.core.Tracer) and not np.any(np.asarray(reference)):
-        raise ValueError("reference must count something, got zeros only.")
-    reference = _not_negative("reference", reference)
+        raise ValueError(f"reference must have the shape of counts, got {np.shape(reference)} and {np.shape(counts)}")
+    weights, reference = known(reference), as_counts("reference", reference)
+    if weights is not None and not weights.any():
+        raise ValueError("reference must count something, got zeros only")
     generated = counts / jnp.sum(counts)
     xlogy = jax.scipy.special.xlogy
     return jnp.sum(xlogy(generated, generated) - xlogy(generated, reference / jnp.sum(reference)))
-
-
-def _not_negative(name: str, counts: ArrayLike) -> Array:
-    """Counts as floats; a negative one is refused where it is seen, and NaN where it is not."""
-    _checks.real(name, counts)
-    # As they were given: under `jit` JAX would trace even what is known.
-    if not isinstance(counts, jax.core.Tracer) and np.any(np.asarray(counts) < 0):
-        raise ValueError(f"{name} must not be negative, got {np.asarray(counts).min():g}.")
-    counts = _checks.floating(name, counts)
-    return jnp.where(counts < 0, jnp.nan, counts)

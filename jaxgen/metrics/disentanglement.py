@@ -6,7 +6,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float, Float64, Real
 
-from jaxgen.metrics import _checks, _factors
+from jaxgen._checks import require_count
+from jaxgen.metrics import _factors
+from jaxgen.metrics._points import require_matrix
 
 
 def mutual_information_gap(
@@ -46,7 +48,7 @@ def mutual_information_gap(
     1.0
     """
     values, labels = _factors.paired(codes, factors, min_latents=2)
-    num_bins = _checks.count("num_bins", num_bins, 2)
+    num_bins = require_count("num_bins", num_bins, least=2)
     gaps = []
     for label in labels.T:
         information = np.array([_mutual_information(_bins(code, num_bins), label) for code in values.T])
@@ -120,7 +122,7 @@ def dci(
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    num_trees, seed = _checks.count("num_trees", num_trees), _checks.count("seed", seed, 0)
+    num_trees, seed = require_count("num_trees", num_trees), require_count("seed", seed, least=0)
     values, labels = _factors.paired(codes, factors, min_latents=2)
     fit, held_out = _factors.split(len(values), seed)
     importances, accuracies = [], []
@@ -158,14 +160,14 @@ def disentanglement_completeness(importances: Float[ArrayLike, "*shape"]) -> tup
     >>> disentanglement_completeness(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
     (1.0, 0.684...)
     """
-    _checks.matrix("importances", importances, min_rows=2)
+    require_matrix("importances", importances, min_rows=2)
     table: Float64[np.ndarray, "latents factors"] = np.asarray(importances, dtype=np.float64)
     if table.shape[1] < 2:
-        raise ValueError(f"importances must have at least 2 factors, got shape {table.shape}.")
+        raise ValueError(f"importances must have at least 2 factors, got shape {table.shape}")
     if not (table.min() >= 0 and np.isfinite(table).all() and table.sum() > 0):
         raise ValueError(
             "importances must be finite, not negative and not all zero, "
-            f"got values from {table.min():g} to {table.max():g}."
+            f"got values from {table.min():g} to {table.max():g}"
         )
     shares = table.sum(axis=1) / table.sum()
     disentanglement = np.sum(shares * (1 - _relative_entropies(table)))
@@ -213,7 +215,7 @@ def sap(codes: Real[ArrayLike, "*shape_codes"], factors: Real[ArrayLike, "*shape
     """
     from sklearn.tree import DecisionTreeClassifier
 
-    seed = _checks.count("seed", seed, 0)
+    seed = require_count("seed", seed, least=0)
     values, labels = _factors.paired(codes, factors, min_latents=2)
     fit, held_out = _factors.split(len(values), seed)
     gaps = []

@@ -6,7 +6,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float, Float64
 
-from jaxgen.metrics import _checks
+from jaxgen._checks import require_finite, require_real
+from jaxgen.metrics._points import require_matrix
 
 
 class FeatureStatistics(NamedTuple):
@@ -39,16 +40,15 @@ def feature_statistics(features: Float[ArrayLike, "*shape"]) -> FeatureStatistic
     >>> feature_statistics(np.array([[0.0], [2.0]])).covariance.tolist()
     [[2.0]]
     """
-    _checks.matrix("features", features, min_rows=2)
+    require_matrix("features", features, min_rows=2)
     num_examples, num_dims = np.shape(features)
     if num_examples < num_dims:
         raise ValueError(
             f"features must hold at least as many examples as dimensions, got shape {np.shape(features)}; "
-            "pass more examples or use a smaller feature extractor."
+            "pass more examples or use a smaller feature extractor"
         )
     rows = np.asarray(features, dtype=np.float64)
-    if not np.isfinite(rows).all():
-        raise ValueError(f"features must be finite, got {int((~np.isfinite(rows)).sum())} values that are not.")
+    require_finite("features", rows)
     mean = rows.mean(axis=0)
     centered = rows - mean
     return FeatureStatistics(mean, centered.T @ centered / (num_examples - 1))
@@ -91,13 +91,12 @@ def frechet_distance(
     27.0
     """
     for name, x in {"mean_a": mean_a, "cov_a": cov_a, "mean_b": mean_b, "cov_b": cov_b}.items():
-        if np.iscomplexobj(x):
-            raise TypeError(f"{name} must be real, got complex numbers; leave out an imaginary part that is zero.")
+        require_real(name, x)
     first, second = np.asarray(mean_a, dtype=np.float64), np.asarray(mean_b, dtype=np.float64)
     if first.ndim != 1 or first.size < 1 or first.shape != second.shape:
-        raise ValueError(f"mean_a and mean_b must have equal shapes [dims], got {first.shape} and {second.shape}.")
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise ValueError("mean_a and mean_b must be finite; look for the example that has nan features.")
+        raise ValueError(f"mean_a and mean_b must have equal shapes [dims], got {first.shape} and {second.shape}")
+    require_finite("mean_a", first)
+    require_finite("mean_b", second)
     values_a, vectors_a = _eigen("cov_a", cov_a, first.size)
     values_b, vectors_b = _eigen("cov_b", cov_b, first.size)
     # √Σa Σb √Σa = C Cᵀ with C = √Σa √Σb: the singular values of C are the roots of its eigenvalues, and no
@@ -111,12 +110,12 @@ def _eigen(name: str, covariance: ArrayLike, num_dims: int) -> tuple[np.ndarray,
     """Eigenvalues and eigenvectors of a covariance, refused where it is none."""
     matrix = np.asarray(covariance, dtype=np.float64)
     if matrix.shape != (num_dims, num_dims):
-        raise ValueError(f"{name} must have shape {(num_dims, num_dims)} to match the mean, got {matrix.shape}.")
+        raise ValueError(f"{name} must have shape {(num_dims, num_dims)} to match the mean, got {matrix.shape}")
     largest = np.abs(matrix).max(initial=0.0)
     # Float32 covariances are accepted, with their rounding.
     if not np.isfinite(largest) or np.abs(matrix - matrix.T).max(initial=0.0) > 1e-5 * largest:
-        raise ValueError(f"{name} must be finite and symmetric, got entries up to {largest:g}.")
+        raise ValueError(f"{name} must be finite and symmetric, got entries up to {largest:g}")
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     if values.min(initial=0.0) < -1e-5 * largest:
-        raise ValueError(f"{name} must be positive semi-definite, got the eigenvalue {values.min():g}.")
+        raise ValueError(f"{name} must be positive semi-definite, got the eigenvalue {values.min():g}")
     return np.maximum(values, 0.0), vectors

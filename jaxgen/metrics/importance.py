@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Key
 
-from jaxgen.metrics import _checks
+from jaxgen._checks import require_count
 
 
 def importance_weighted_log_likelihood(
@@ -47,8 +47,8 @@ def importance_weighted_log_likelihood(
     >>> importance_weighted_log_likelihood(exact, jax.random.key(0), num_samples=7).tolist()
     [-2.0, -2.0, -2.0]
     """
-    num_samples = _checks.count("num_samples", num_samples)
-    max_elements = _checks.count("max_elements", max_elements)
+    num_samples = require_count("num_samples", num_samples)
+    max_elements = require_count("max_elements", max_elements)
 
     def weights_of(index: Array) -> Array:
         return log_weights(jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index))
@@ -56,10 +56,10 @@ def importance_weighted_log_likelihood(
     one = jax.make_jaxpr(weights_of)(jnp.arange(1))
     shapes = [aval.shape for aval in one.out_avals]
     if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][0] != 1:
-        raise ValueError(f"log_weights must map 1 key to weights of shape (1, batch), got {shapes}.")
+        raise ValueError(f"log_weights must map 1 key to weights of shape (1, batch), got {shapes}")
     (shape,) = one.out_avals
     if not jnp.issubdtype(shape.dtype, jnp.floating):
-        raise TypeError(f"log_weights must return floating point numbers, got {shape.dtype}.")
+        raise TypeError(f"log_weights must return floating point numbers, got {shape.dtype}")
     count = min(num_samples, max(1, max_elements // _largest(one.jaxpr)))
 
     def add(total: Array, chunk: Array) -> tuple[Array, None]:

@@ -4,7 +4,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Real
 
-from jaxgen.metrics import _checks, _factors
+from jaxgen._checks import as_non_negative_number, require_count
+from jaxgen.metrics import _factors
 
 
 def factor_vae_score(
@@ -52,7 +53,7 @@ def factor_vae_score(
     """
     values, labels = _factors.paired(codes, factors)
     num_votes, group_size, seed = _check_draws(labels, num_votes, group_size, seed)
-    _checks.above("threshold", threshold, np.float32, inclusive=True)
+    as_non_negative_number("threshold", threshold, np.float32)
     values = _factors.active(values, threshold)
     if values.shape[1] == 0:
         return 0.0
@@ -119,9 +120,9 @@ def beta_vae_score(
 
     values, labels = _factors.paired(codes, factors)
     num_votes, group_size, seed = _check_draws(labels, num_votes, group_size, seed)
-    _checks.above("threshold", threshold, np.float32, inclusive=True)
+    as_non_negative_number("threshold", threshold, np.float32)
     if labels.shape[1] < 2:
-        raise ValueError(f"factors must have at least 2 columns, got shape {labels.shape}.")
+        raise ValueError(f"factors must have at least 2 columns, got shape {labels.shape}")
     values = _factors.active(values, threshold)
     if values.shape[1] == 0:
         return 0.0
@@ -135,7 +136,7 @@ def beta_vae_score(
     if undrawn:
         raise ValueError(
             f"num_votes must be large enough that every factor is drawn to fit the classifier, got {num_votes} without "
-            f"factor {min(undrawn)}; the default is 800."
+            f"factor {min(undrawn)}; the default is 800"
         )
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     classifier.fit(differences[:num_votes], targets[:num_votes])
@@ -179,14 +180,14 @@ class _Groups:
 def _check_draws(labels: np.ndarray, num_votes: int, group_size: int, seed: int) -> tuple[int, int, int]:
     """The three counts in range, and no value so rare that its group is one example repeated."""
     counts = (
-        _checks.count("num_votes", num_votes),
-        _checks.count("group_size", group_size, 2),
-        _checks.count("seed", seed, 0),
+        require_count("num_votes", num_votes),
+        require_count("group_size", group_size, least=2),
+        require_count("seed", seed, least=0),
     )
     rare = [k for k, column in enumerate(labels.T) if np.bincount(column).min() < 2]
     if rare:
         raise ValueError(
             f"factors must show each value at least twice, got a value with one example in column {rare[0]}; "
-            "pass more examples or merge values."
+            "pass more examples or merge values"
         )
     return counts

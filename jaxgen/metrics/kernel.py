@@ -6,8 +6,9 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from jaxgen.metrics import _checks
+from jaxgen._checks import as_widened
 from jaxgen.metrics._distances import dot, map_rows
+from jaxgen.metrics._points import require_one_space
 
 
 def kernel_distance(x: Float[ArrayLike, "*shape_x"], y: Float[ArrayLike, "*shape_y"]) -> Float[Array, ""]:
@@ -37,10 +38,8 @@ def kernel_distance(x: Float[ArrayLike, "*shape_x"], y: Float[ArrayLike, "*shape
     >>> kernel_distance(jnp.array([[0.0], [1.0]]), jnp.array([[0.0], [2.0]])).item()
     -13.0
     """
-    _checks.matrix("x", x, min_rows=2)
-    _checks.matrix("y", y, min_rows=2)
-    _checks.same_columns("x", x, "y", y)
-    x, y = _checks.floating("x", x), _checks.floating("y", y)
+    require_one_space("x", x, "y", y, min_rows=2)
+    x, y = as_widened("x", x), as_widened("y", y)
     return _mean_of_pairs(x) + _mean_of_pairs(y) - 2 * jnp.mean(_row_sums(x, y)) / y.shape[0]
 
 

@@ -8,7 +8,8 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
-from jaxgen.metrics import _checks
+from jaxgen._checks import as_non_negative_number, as_widened, require_finite
+from jaxgen.metrics._points import require_matrix
 
 
 def active_units(means: Float[ArrayLike, "*shape"], *, threshold: ArrayLike = 0.01) -> Int[Array, ""]:
@@ -36,10 +37,10 @@ def active_units(means: Float[ArrayLike, "*shape"], *, threshold: ArrayLike = 0.
     >>> active_units(jnp.array([[-1.0, 0.001], [1.0, -0.001]])).item()
     1
     """
-    _checks.matrix("means", means, min_rows=2)
-    _checks.finite("means", means)
-    variances = jnp.var(_checks.floating("means", means), axis=0)
-    return jnp.sum(variances > _checks.above("threshold", threshold, variances.dtype, inclusive=True))
+    require_matrix("means", means, min_rows=2)
+    require_finite("means", means)
+    variances = jnp.var(as_widened("means", means), axis=0)
+    return jnp.sum(variances > as_non_negative_number("threshold", threshold, variances.dtype))
 
 
 def mutual_information(
@@ -73,10 +74,10 @@ def mutual_information(
     0.6931
     """
     for name, value in (("z", z), ("mean", mean), ("logvar", logvar)):
-        _checks.matrix(name, value)
+        require_matrix(name, value)
         if jnp.shape(value) != jnp.shape(z):
-            raise ValueError(f"{name} must have the shape of z, {jnp.shape(z)}, got {jnp.shape(value)}.")
-    z, mean, logvar = (_checks.floating(n, x) for n, x in (("z", z), ("mean", mean), ("logvar", logvar)))
+            raise ValueError(f"{name} must have the shape of z, {jnp.shape(z)}, got {jnp.shape(value)}")
+    z, mean, logvar = (as_widened(n, x) for n, x in (("z", z), ("mean", mean), ("logvar", logvar)))
 
     def log_density(z: Array, mean: Array, logvar: Array) -> Array:
         """log q(z|x) without ½ log 2π, which cancels."""

@@ -8,8 +8,9 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from jaxgen.metrics import _checks
+from jaxgen._checks import as_positive_number, as_widened
 from jaxgen.metrics._distances import map_rows, squared_distances
+from jaxgen.metrics._points import require_one_space
 
 
 def parzen_log_likelihood(
@@ -46,12 +47,10 @@ def parzen_log_likelihood(
     >>> round(log_density.item(), 4)
     -0.9189
     """
-    _checks.matrix("samples", samples)
-    _checks.matrix("points", points)
-    _checks.same_columns("samples", samples, "points", points)
-    samples, points = _checks.floating("samples", samples), _checks.floating("points", points)
+    require_one_space("samples", samples, "points", points)
+    samples, points = as_widened("samples", samples), as_widened("points", points)
     dtype = jnp.promote_types(samples.dtype, points.dtype)
-    return _log_density(samples, points, _checks.above("bandwidth", bandwidth, dtype))
+    return _log_density(samples, points, as_positive_number("bandwidth", bandwidth, dtype))
 
 
 @jax.jit

@@ -10,8 +10,9 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from jaxgen.metrics import _checks
+from jaxgen._checks import as_widened, require_count, require_finite
 from jaxgen.metrics._distances import map_rows, squared_distances
+from jaxgen.metrics._points import require_one_space
 
 
 class PrecisionRecall(NamedTuple):
@@ -52,16 +53,14 @@ def precision_recall(
     >>> [share.item() for share in precision_recall(real, fake, k=1)]
     [0.5, 0.25]
     """
-    _checks.matrix("real", real)
-    _checks.matrix("fake", fake)
-    _checks.same_columns("real", real, "fake", fake)
-    _checks.finite("real", real)
-    _checks.finite("fake", fake)
+    require_one_space("real", real, "fake", fake)
+    require_finite("real", real)
+    require_finite("fake", fake)
     fewest = min(np.shape(real)[0], np.shape(fake)[0])
-    k = _checks.count("k", k, 0)
+    k = require_count("k", k, least=0)
     if not 1 <= k < fewest:
-        raise ValueError(f"k must be at least 1 and less than the number of points ({fewest}), got {k}.")
-    real, fake = _checks.floating("real", real), _checks.floating("fake", fake)
+        raise ValueError(f"k must be at least 1 and less than the number of points ({fewest}), got {k}")
+    real, fake = as_widened("real", real), as_widened("fake", fake)
     center = jnp.mean(real, axis=0)
     real, fake = real - center, fake - center
     return PrecisionRecall(_share_inside(fake, real, k), _share_inside(real, fake, k))

@@ -6,7 +6,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from jaxgen.metrics import _checks
+from jaxgen._checks import as_positive_number, as_widened, require_same_shape
 
 
 def psnr(
@@ -40,14 +40,10 @@ def psnr(
     >>> psnr(jnp.array([[0.0, 0.1]]), jnp.array([[0.1, 0.0]])).round(4).tolist()
     [20.0]
     """
-    if np.shape(reconstructions) != np.shape(targets):
-        raise ValueError(
-            "reconstructions and targets must have equal shapes, "
-            f"got {np.shape(reconstructions)} and {np.shape(targets)}."
-        )
+    require_same_shape("reconstructions", reconstructions, "targets", targets)
     if len(np.shape(targets)) < 2 or 0 in np.shape(targets)[1:]:
-        raise ValueError(f"targets must have shape [batch, ...] with values in it, got {np.shape(targets)}.")
-    errors = _checks.floating("reconstructions", reconstructions) - _checks.floating("targets", targets)
-    data_range = _checks.above("data_range", data_range, errors.dtype)
+        raise ValueError(f"targets must have shape [batch, ...] with values in it, got {np.shape(targets)}")
+    errors = as_widened("reconstructions", reconstructions) - as_widened("targets", targets)
+    data_range = as_positive_number("data_range", data_range, errors.dtype)
     mean_squares = jnp.mean(jnp.square(errors), axis=tuple(range(1, errors.ndim)))
     return 20.0 * jnp.log10(data_range) - 10.0 * jnp.log10(mean_squares)

@@ -8,7 +8,9 @@ from flax import linen as nn
 from jaxgen.nets.conv import ConvDecoder, ConvEncoder, ConvVectorDecoder, ConvVectorEncoder
 from jaxgen.nets.grouped import GroupedDecoder
 from jaxgen.nets.mlp import ACTIVATIONS, MLP
+from jaxgen.nets.pixelcnn import GatedPixelCNN, sample_pixelcnn
 from jaxgen.nets.resnet import ResidualBlock
+from jaxgen.nets.transformer import CausalTransformer, sample_transformer
 
 Network = Literal["mlp", "conv", "resnet"]
 Activation = Literal["relu", "tanh", "gelu", "silu", "leaky_relu"]
@@ -87,15 +89,19 @@ __all__ = [
     "ACTIVATIONS",
     "MLP",
     "Activation",
+    "CausalTransformer",
     "ConvDecoder",
     "ConvEncoder",
     "ConvVectorDecoder",
     "ConvVectorEncoder",
+    "GatedPixelCNN",
     "GroupedDecoder",
     "Network",
     "ResidualBlock",
     "grid_decoder",
     "grid_encoder",
+    "sample_pixelcnn",
+    "sample_transformer",
     "vector_decoder",
     "vector_encoder",
 ]

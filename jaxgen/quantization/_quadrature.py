@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxgen.quantization._checks import require
+from jaxgen._checks import require
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 _MAX_DEPTH = 60
@@ -31,7 +31,7 @@ class Moments(NamedTuple):
 
 def moments_of(density: Callable[..., ArrayLike], support: tuple[float | int, float | int]) -> Moments:
     """Panels fine enough that each one's moments are exact to float64, kinks and jumps included."""
-    require(len(support) == 2, f"support must be (low, high), but is {support}")
+    require(len(support) == 2, f"support must be (low, high), got {support}")
     evaluate = _checked(density)
     low, high = _panels_to_start(float(support[0]), float(support[1]))
     lows, parts = _refine(evaluate, low, high)
@@ -63,7 +63,7 @@ def _checked(density: Callable[..., ArrayLike]) -> Callable[[np.ndarray], np.nda
         bad = ~(np.isfinite(values) & (values >= 0))
         if np.any(bad):
             at = np.argmax(bad)
-            raise ValueError(f"density must be finite and not negative, but is {values.flat[at]} at {x.flat[at]:.8g}")
+            raise ValueError(f"density must be finite and not negative, got {values.flat[at]} at {x.flat[at]:.8g}")
         return values
 
     return evaluate
@@ -71,7 +71,7 @@ def _checked(density: Callable[..., ArrayLike]) -> Callable[[np.ndarray], np.nda
 
 def _panels_to_start(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     """Equal panels on a finite support; towards an infinite end they double, so that any scale is met."""
-    require(low < high, f"support must be (low, high) with low < high, but is {(low, high)}")
+    require(low < high, f"support must be (low, high) with low < high, got {(low, high)}")
     if math.isfinite(low) and math.isfinite(high):
         edges = np.linspace(low, high, 129)
     else:

@@ -10,7 +10,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from jaxgen.quantization._checks import as_float, require, require_count, require_finite
+from jaxgen._checks import as_float, as_wide_float, require, require_count, require_finite
 from jaxgen.quantization.nearest import nearest_centered
 
 
@@ -84,15 +84,15 @@ def kmeans(
 
 def check_points(points: ArrayLike, name: str, number: int) -> Array:
     """Points as a finite matrix, float32 or float64, with at least as many rows as clusters."""
-    given, points = points, as_float("points", points)
+    given, points = points, as_wide_float("points", points)
     require(
         points.ndim == 2 and points.shape[1] >= 1,
-        f"points must be [points, dim], of one dimension or more, but the shape is {points.shape}",
+        f"points must be [points, dim], of one dimension or more, got shape {points.shape}",
     )
     number = require_count(name, number)
     require(points.shape[0] >= number, f"points {points.shape} are fewer than {name} = {number}")
     require_finite("points", given)
-    return points.astype(jnp.promote_types(points.dtype, jnp.float32))
+    return points
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))

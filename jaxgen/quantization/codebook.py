@@ -8,8 +8,17 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Integer, Num, PRNGKeyArray
 
-from jaxgen.quantization._checks import as_float, as_indices, as_number, as_signed_number, known, nonzero, require
-from jaxgen.quantization.counts import code_counts
+from jaxgen._checks import (
+    as_float,
+    as_indices,
+    as_non_negative_number,
+    as_number,
+    as_positive_number,
+    as_wide_float,
+    known,
+    require,
+)
+from jaxgen.quantization.counts import code_counts, nonzero
 
 # The count below which an unused code stops decaying: far below one vector, far above float32's underflow.
 _COUNT_FLOOR = 1e-6
@@ -43,13 +52,12 @@ def init_ema_codebook(codebook: Float[ArrayLike, "codes dim"], *, count: Num[Arr
         >>> codebook_from_ema(init_ema_codebook(jnp.array([[1.0, 2.0]]), count=4.0)).tolist()
         [[1.0, 2.0]]
     """
-    codebook = as_float("codebook", codebook)
+    codebook = as_wide_float("codebook", codebook)
     require(
         codebook.ndim == 2 and codebook.size > 0,
-        f"codebook must be [codes, dim] with at least one code, but its shape is {codebook.shape}",
+        f"codebook must be [codes, dim] with at least one code, got shape {codebook.shape}",
     )
-    codebook = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
-    count = as_signed_number("count", count, codebook.dtype, positive=True)
+    count = as_positive_number("count", count, codebook.dtype)
     counts = jnp.full(codebook.shape[:1], count, codebook.dtype)
     return EmaCodebook(counts=counts, sums=counts[:, None] * codebook)
 
@@ -104,7 +112,7 @@ def ema_codebook_update(
         f"vectors {vectors.shape} must be the shape of indices {indices.shape} followed by the codebook's dim {dim}",
     )
     gamma, value = as_number("decay", decay, state.counts.dtype), known(decay)
-    require(value is None or bool(0 <= value <= 1), f"decay must lie in [0, 1], but is {decay}")
+    require(value is None or bool(0 <= value <= 1), f"decay must lie in [0, 1], got {decay}")
     flat = lax.stop_gradient(vectors).reshape(-1, dim).astype(state.sums.dtype)
     batch_counts = code_counts(indices, num_codes).astype(state.counts.dtype)
     batch_sums = jax.ops.segment_sum(flat, indices.reshape(-1), num_codes)
@@ -147,7 +155,7 @@ def codebook_from_ema(state: EmaCodebook, *, smoothing: Num[ArrayLike, ""] = 0.0
         [[1.5, 2.0]]
     """
     _state_shape(state)
-    smoothing = as_signed_number("smoothing", smoothing, state.counts.dtype)
+    smoothing = as_non_negative_number("smoothing", smoothing, state.counts.dtype)
     total = jnp.sum(state.counts)
     counts = (state.counts + smoothing) / (1 + smoothing * state.counts.shape[0] / nonzero(total))
     return state.sums / nonzero(counts)[:, None]
@@ -200,7 +208,7 @@ def revive_dead_codes(
         vectors.shape[-1:] == (dim,) and vectors.size > 0,
         f"vectors {vectors.shape} must be one or more vectors of the codebook's dim {dim}",
     )
-    threshold = as_signed_number("threshold", threshold, state.counts.dtype)
+    threshold = as_non_negative_number("threshold", threshold, state.counts.dtype)
     flat = lax.stop_gradient(vectors).reshape(-1, dim).astype(state.sums.dtype)
     if axis_name is not None:
         flat = lax.all_gather(flat, axis_name, tiled=True)
@@ -224,6 +232,6 @@ def _state_shape(state: EmaCodebook) -> tuple[int, int]:
     counts, sums = jnp.shape(state.counts), jnp.shape(state.sums)
     require(
         len(sums) == 2 and counts == sums[:1],
-        f"state must have counts [codes] and sums [codes, dim], but they are {counts} and {sums}",
+        f"state must have counts [codes] and sums [codes, dim], got {counts} and {sums}",
     )
     return sums[0], sums[1]

@@ -2,20 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Integer, Num
 
-from jaxgen.quantization._checks import (
-    as_array,
-    as_indices,
-    as_signed_number,
-    known,
-    nonzero,
-    require,
-    require_count,
-)
+from jaxgen._checks import as_counts, as_indices, as_non_negative_number, require, require_count
 
 
 def code_counts(indices: Integer[ArrayLike, "..."], num_codes: int) -> Int[Array, " codes"]:
@@ -97,21 +88,20 @@ def usage(counts: Num[ArrayLike, "*batch codes"], *, threshold: Num[ArrayLike, "
         0.75
     """
     counts = _float_counts(counts)
-    threshold = as_signed_number("threshold", threshold, counts.dtype)
+    threshold = as_non_negative_number("threshold", threshold, counts.dtype)
     return jnp.mean(jnp.where(jnp.isnan(counts), counts, counts > threshold), axis=-1)
 
 
 def _float_counts(given: ArrayLike) -> Array:
-    """Counts in at least 32 bits; a negative one is refused where it is seen, and NaN where it is not."""
-    counts = as_array("counts", given)
-    if jnp.issubdtype(counts.dtype, jnp.complexfloating):
-        raise TypeError(f"counts must be real, but are {counts.dtype}")
+    """`as_counts` of one code or more."""
+    counts = as_counts("counts", given)
     require(
         counts.ndim >= 1 and counts.shape[-1] >= 1,
-        f"counts must be [..., codes] with at least one code, but the shape is {counts.shape}",
+        f"counts must be [..., codes] with at least one code, got shape {counts.shape}",
     )
-    numbers = known(given)
-    if numbers is not None and np.any(numbers < 0):
-        raise ValueError(f"counts must not be negative, but one is {numbers.min()}")
-    counts = counts.astype(jnp.promote_types(counts.dtype, jnp.float32))
-    return jnp.where(counts < 0, jnp.nan, counts)
+    return counts
+
+
+def nonzero(x: Array) -> Array:
+    """Denominators with 1 in place of 0, for a ratio whose numerator is then 0 too."""
+    return jnp.where(x == 0, 1.0, x)

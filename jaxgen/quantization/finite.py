@@ -10,7 +10,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Integer
 
-from jaxgen.quantization._checks import as_float, as_indices, known, require, require_indices
+from jaxgen._checks import as_float, as_indices, known, require, require_indices
 
 
 def finite_scalar_quantize(encodings: Float[ArrayLike, "..."], *, levels: Sequence[int]) -> Float[Array, "*batch dim"]:
@@ -132,10 +132,10 @@ def _check_levels(levels: Sequence[int]) -> np.ndarray:
     try:
         counts = [operator.index(level) for level in levels]
     except TypeError:
-        raise TypeError(f"levels must be integers, one for each dimension, but are {levels!r}") from None
+        raise TypeError(f"levels must be integers, one for each dimension, got {levels!r}") from None
     require(
         len(counts) >= 1 and min(counts) >= 2,
-        f"levels must be one or more counts of at least 2, but are {tuple(counts)}",
+        f"levels must be one or more counts of at least 2, got {tuple(counts)}",
     )
     require(math.prod(counts) < 2**31, f"levels {tuple(counts)} make more codes than an int32 index can count")
     return np.asarray(counts, np.int32)

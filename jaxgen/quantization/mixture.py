@@ -12,10 +12,10 @@ from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 from jaxtyping import Float, Num, PRNGKeyArray
 
-from jaxgen.quantization._checks import (
+from jaxgen._checks import (
     as_float,
+    as_non_negative_number,
     as_number,
-    as_signed_number,
     known,
     require,
     require_count,
@@ -92,13 +92,13 @@ def gaussian_mixture(
     points = check_points(points, "num_components", num_components)
     require(
         covariance in get_args(Covariance),
-        f"covariance must be one of {get_args(Covariance)}, but is {covariance!r}",
+        f"covariance must be one of {get_args(Covariance)}, got {covariance!r}",
     )
     num_components = require_count("num_components", num_components)
     max_iterations = require_count("max_iterations", max_iterations)
     least_rise, value = as_number("tolerance", tolerance, points.dtype), known(tolerance)
-    require(value is None or not np.isnan(value), "tolerance must be a number, but is NaN")
-    spread = as_signed_number("ridge", ridge, points.dtype)
+    require(value is None or not np.isnan(value), "tolerance must be a number, got NaN")
+    spread = as_non_negative_number("ridge", ridge, points.dtype)
     if init is None:
         start = kmeans(key, points, num_components).assignments
     else:
@@ -250,8 +250,8 @@ def _check_start(init: GaussianMixture, shape: tuple[int, ...], points: Array) -
     means_shape = (shape[0], points.shape[1])
     require(
         init.means.shape == means_shape and init.covariances.shape == shape,
-        f"init has means {init.means.shape} and covariances {init.covariances.shape}, but must have "
-        f"{means_shape} and {shape}",
+        f"init must have means {means_shape} and covariances {shape}, "
+        f"got {init.means.shape} and {init.covariances.shape}",
     )
     return jax.tree.map(lambda x: jnp.asarray(x).astype(points.dtype), init)
 
@@ -262,7 +262,7 @@ def _check_mixture(name: str, mixture: GaussianMixture) -> None:
     require(
         len(means) == 2 and weights == means[:1] and covariances in (weights, means, (*means, means[-1])),
         f"{name} must have weights [K], means [K, dim] and covariances [K], [K, dim] or [K, dim, dim], "
-        f"but they are {weights}, {means} and {covariances}",
+        f"got {weights}, {means} and {covariances}",
     )
     if any(known(x) is None for x in mixture[:3]):
         return
@@ -272,8 +272,8 @@ def _check_mixture(name: str, mixture: GaussianMixture) -> None:
     spreads = np.asarray(mixture.covariances)
     variances = np.diagonal(spreads, axis1=1, axis2=2) if spreads.ndim == 3 else spreads
     lightest, narrowest = float(np.asarray(mixture.weights).min()), float(variances.min())
-    require(lightest >= 0, f"{name}.weights must not be negative, but one is {lightest}")
-    require(narrowest > 0, f"{name}.covariances must have variances above 0, but one is {narrowest}")
+    require(lightest >= 0, f"{name}.weights must not be negative, got {lightest}")
+    require(narrowest > 0, f"{name}.covariances must have variances above 0, got {narrowest}")
 
 
 def _standard_mixture(covariance: Covariance, num_components: int, points: Array) -> GaussianMixture:

@@ -8,7 +8,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Integer
 
-from jaxgen.quantization._checks import as_float, as_indices, require, require_count, require_indices
+from jaxgen._checks import as_float, as_indices, require, require_count, require_indices
 
 # The most codes in one block of the two-level argmin, and the numbers that one chunk may hold, scores or
 # vectors: 8 MiB of float32 stay in a CPU's cache, a GPU wants fewer and larger products.
@@ -59,16 +59,16 @@ def nearest_code(
     vectors, codebook = as_float("vectors", vectors), as_float("codebook", codebook)
     require(
         codebook.ndim == 2 and codebook.shape[0] >= 1,
-        f"codebook must be [codes, dim] with at least one code, but its shape is {codebook.shape}",
+        f"codebook must be [codes, dim] with at least one code, got shape {codebook.shape}",
     )
-    require(codebook.shape[1] >= 1, f"codebook must have at least one dimension, but its shape is {codebook.shape}")
+    require(codebook.shape[1] >= 1, f"codebook must have at least one dimension, got shape {codebook.shape}")
     require(
         vectors.ndim >= 1 and vectors.shape[-1] == codebook.shape[1],
         f"vectors {vectors.shape} and codebook {codebook.shape} must have the same last dimension",
     )
     if chunk_size is not None:
         chunk_size = require_count("chunk_size", chunk_size, least=0)
-        require(chunk_size >= 1, f"chunk_size must be at least 1, but is {chunk_size}: give None")
+        require(chunk_size >= 1, f"chunk_size must be at least 1, got {chunk_size}: give None")
     dtype = jnp.promote_types(jnp.promote_types(vectors.dtype, codebook.dtype), jnp.float32)
     codes = lax.stop_gradient(codebook.astype(dtype))
     center = _center(codes)
@@ -185,7 +185,7 @@ def lookup(codebook: Float[ArrayLike, "..."], indices: Integer[ArrayLike, "*batc
     given, codebook, indices = indices, as_float("codebook", codebook), as_indices("indices", indices)
     require(
         codebook.ndim == 2 and codebook.shape[0] >= 1,
-        f"codebook must be [codes, dim] with at least one code, but its shape is {codebook.shape}",
+        f"codebook must be [codes, dim] with at least one code, got shape {codebook.shape}",
     )
     num_codes = codebook.shape[0]
     require_indices("indices", given, num_codes, "the codebook has")

@@ -6,7 +6,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Integer, PRNGKeyArray
 
-from jaxgen.quantization._checks import as_float, as_indices, require, require_count
+from jaxgen._checks import as_float, as_indices, require, require_count
 from jaxgen.quantization.clustering import check_points, kmeans
 from jaxgen.quantization.nearest import nearest_code
 
@@ -138,5 +138,5 @@ def residual_kmeans(
 def _check_codebooks(codebooks: Array) -> None:
     require(
         codebooks.ndim == 3 and codebooks.shape[0] >= 1 and codebooks.shape[1] >= 1,
-        f"codebooks must be [stages, codes, dim], none of them 0, but the shape is {codebooks.shape}",
+        f"codebooks must be [stages, codes, dim], none of them 0, got shape {codebooks.shape}",
     )

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Num
 from scipy.linalg import solve_banded
 
-from jaxgen.quantization._checks import as_float, require, require_count, require_finite
+from jaxgen._checks import as_float, require, require_count, require_finite, require_real
 from jaxgen.quantization._quadrature import Moments, moments_of
 
 _MAX_STEPS = 500
@@ -58,7 +58,7 @@ def quantize_scalar(
     boundaries = jnp.asarray(quantizer.boundaries)
     require(
         levels.ndim == 1 and boundaries.shape == (levels.size - 1,),
-        f"quantizer must have levels [K] and boundaries [K - 1], but they are {levels.shape} and {boundaries.shape}",
+        f"quantizer must have levels [K] and boundaries [K - 1], got {levels.shape} and {boundaries.shape}",
     )
     indices = jnp.searchsorted(boundaries, values, side="left").astype(jnp.int32)
     return jnp.where(jnp.isnan(values), jnp.nan, levels[indices]), indices
@@ -224,8 +224,7 @@ class _SortedSamples(NamedTuple):
 
     @classmethod
     def of(cls, samples: ArrayLike, num_levels: int) -> "_SortedSamples":
-        if np.iscomplexobj(samples):
-            raise TypeError(f"samples must be real, but are {np.asarray(samples).dtype}")
+        require_real("samples", samples)
         flat = np.asarray(samples, np.float64).ravel()
         require_finite("samples", flat)
         values, repeats = np.unique(flat, return_counts=True)

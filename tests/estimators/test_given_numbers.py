@@ -68,6 +68,16 @@ def test_vimco_has_the_value_of_its_bound_where_some_samples_weigh_nothing(weigh
     assert np.all(np.isfinite(to_prob))
 
 
+def test_vimco_of_samples_without_any_weight_is_minus_infinity_and_credits_none():
+    # Beside it an example of equal weights, whose samples earn no credit and share the gradient alike: the limit.
+    weights = jnp.array([[-jnp.inf, -5.0]] * 3)
+    value, pull = jax.vjp(vimco, jnp.zeros((3, 2)), weights)
+    np.testing.assert_allclose(value, [-np.inf, -5], rtol=1e-6)
+    to_prob, to_weights = pull(jnp.ones(2))
+    np.testing.assert_allclose(to_prob, np.zeros((3, 2)), atol=1e-6)
+    np.testing.assert_allclose(to_weights, np.full((3, 2), 1 / 3), rtol=1e-6)
+
+
 def test_vimco_credits_the_sample_without_weight_against_the_others():
     weights = jnp.array([-jnp.inf, 0.0, 0.0])
     to_prob = jax.grad(vimco)(jnp.zeros(3), weights)
@@ -86,15 +96,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_number_is_refused_by_name(name, monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
-    call, message = REFUSED[name]
-    with pytest.raises(TypeError, match=message):
-        call()
+def test_what_is_no_number_is_refused_by_name(name, refuses):
+    refuses(TypeError, *REFUSED[name])
 
 
-def test_lists_of_numbers_are_arrays(monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+def test_lists_of_numbers_are_arrays(as_users_call):
     np.testing.assert_array_equal(straight_through([0.4, 1.2], [0.0, 1.0]), [0, 1])
     np.testing.assert_array_equal(gumbel_softmax(KEY, [0.0, 50.0], hard=True), [0, 1])
     np.testing.assert_allclose(reparameterize(KEY, [1.0, 2.0], [-60.0, -60.0]), [1, 2])

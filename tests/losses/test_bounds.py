@@ -9,7 +9,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgen.losses import (
+from losses.compiled import (
     free_bits,
     gaussian_nll,
     importance_weighted_bound,
@@ -62,6 +62,17 @@ def test_importance_weighted_bound_grows_with_samples_to_the_evidence(x64):
     assert np.all(np.diff(bounds) > 0)
     np.testing.assert_allclose(bounds[0], -0.5 * np.log(2 * np.pi) - 1, atol=0.01)
     np.testing.assert_allclose(bounds[-1], evidence, atol=0.003)
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_bound_of_no_weight_at_all_is_minus_infinity_with_the_gradient_of_equal_weights(samples):
+    for level in (-jnp.inf, -7.0):
+        value, gradient = jax.value_and_grad(importance_weighted_bound)(jnp.full(samples, level))
+        assert value == level
+        np.testing.assert_allclose(gradient, np.full(samples, 1 / samples), rtol=1e-6)
+    some, gradient = jax.value_and_grad(importance_weighted_bound)(jnp.array([-jnp.inf, 0.0]))
+    np.testing.assert_allclose(some, -np.log(2), rtol=1e-6)
+    np.testing.assert_array_equal(gradient, [0, 1])
 
 
 @given(seed=st.integers(0, 2**32 - 1), shift=st.floats(-1e3, 1e3))

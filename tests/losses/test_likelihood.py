@@ -12,7 +12,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgen.losses import (
+from losses.compiled import (
     bernoulli_nll,
     bits_per_dim,
     categorical_nll,

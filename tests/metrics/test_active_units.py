@@ -54,5 +54,5 @@ def test_bad_input():
         active_units(jnp.zeros(3))
     with pytest.raises(ValueError, match=r"means must hold at least 2 rows, got shape \(1, 3\)"):
         active_units(jnp.zeros((1, 3)))
-    with pytest.raises(ValueError, match=r"threshold must be at least 0, got -0\.1"):
+    with pytest.raises(ValueError, match=r"threshold must not be negative, got -0\.1"):
         active_units(jnp.zeros((2, 3)), threshold=-0.1)

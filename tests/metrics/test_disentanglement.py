@@ -166,7 +166,7 @@ class TestBadInput:
             score(codes, factors.astype(float))
         with pytest.raises(ValueError, match="one value only in column 1"):
             score(codes, factors * [1, 0])
-        with pytest.raises(ValueError, match="codes must be finite, got 10 values"):
+        with pytest.raises(ValueError, match="codes must be finite, got 10 of 30 values"):
             score(codes * [1, np.nan, 1], factors)
 
 

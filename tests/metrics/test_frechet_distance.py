@@ -111,7 +111,7 @@ def test_bad_features():
         feature_statistics(np.zeros((1, 1)))
     with pytest.raises(ValueError, match=r"features must have shape .* got \(3, 4, 4\)"):
         feature_statistics(np.zeros((3, 4, 4)))
-    with pytest.raises(ValueError, match="features must be finite, got 2 values"):
+    with pytest.raises(ValueError, match="features must be finite, got 2 of 3 values"):
         feature_statistics(np.array([[0.0], [np.nan], [np.inf]]))
 
 
@@ -127,5 +127,5 @@ def test_bad_statistics():
         frechet_distance(zero, eye, zero, np.nan * eye)
     with pytest.raises(ValueError, match="cov_b must be positive semi-definite, got the eigenvalue -1"):
         frechet_distance(zero, eye, zero, np.diag([1.0, -1.0]))
-    with pytest.raises(ValueError, match="mean_a and mean_b must be finite"):
+    with pytest.raises(ValueError, match="mean_a must be finite, got 1 of 2 values"):
         frechet_distance(np.array([np.nan, 0.0]), eye, zero, eye)

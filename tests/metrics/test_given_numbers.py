@@ -43,8 +43,7 @@ def test_a_wide_number_leaves_the_data_their_type(x64):
     assert reverse_kl(np.array([1, 3], np.float32)).dtype == np.float32
 
 
-def test_votes_of_a_narrow_type_do_not_wrap(monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+def test_votes_of_a_narrow_type_do_not_wrap(as_users_call):
     expected = beta_vae_score(CODES, FACTORS, num_votes=200, group_size=8)
     assert beta_vae_score(CODES, FACTORS, num_votes=np.uint8(200), group_size=np.uint8(8)) == expected
     assert mutual_information_gap(CODES, FACTORS, num_bins=np.uint8(255)) == pytest.approx(
@@ -98,7 +97,5 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_number_is_refused_by_name(name, monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
-    with pytest.raises(TypeError, match=f"{name.split()[0]} must be numbers, got"):
-        REFUSED[name]()
+def test_what_is_no_number_is_refused_by_name(name, refuses):
+    refuses(TypeError, REFUSED[name], f"{name.split()[0]} must be an array or a number, got")

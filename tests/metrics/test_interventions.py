@@ -124,7 +124,7 @@ def test_bad_input(score):
         score(codes, factors, num_votes=0)
     with pytest.raises(ValueError, match="group_size must be at least 2, got 1"):
         score(codes, factors, group_size=1)
-    with pytest.raises(ValueError, match="threshold must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="threshold must not be negative, got -1"):
         score(codes, factors, threshold=-1)
 
 

@@ -95,7 +95,7 @@ def test_reverse_kl_at_its_limits():
 
 @pytest.mark.parametrize("radius", [0.0, -1.0, float("nan")])
 def test_radius_must_be_positive(radius):
-    with pytest.raises(ValueError, match="radius must be greater than 0, got"):
+    with pytest.raises(ValueError, match="radius must be positive, got"):
         mode_coverage(jnp.zeros((2, 2)), jnp.zeros((1, 2)), radius=radius)
 
 

@@ -93,7 +93,7 @@ def test_memory_stays_within_chunks_also_in_the_gradient():
 def test_bad_input():
     with pytest.raises(ValueError, match=r"samples and points .* \(5, 3\) and \(2, 4\)"):
         parzen_log_likelihood(jnp.zeros((5, 3)), jnp.zeros((2, 4)), bandwidth=1.0)
-    with pytest.raises(ValueError, match=r"bandwidth must be greater than 0, got -0\.5"):
+    with pytest.raises(ValueError, match=r"bandwidth must be positive, got -0\.5"):
         parzen_log_likelihood(jnp.zeros((5, 3)), jnp.zeros((2, 3)), bandwidth=-0.5)
     with pytest.raises(ValueError, match=r"points must have shape .* got \(3,\)"):
         parzen_log_likelihood(jnp.zeros((5, 3)), jnp.zeros(3), bandwidth=1.0)

@@ -59,11 +59,11 @@ def test_units_cancel(scale, shift):
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"equal shapes, got \(2, 3\) and \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"the same shape, got \(2, 3\) and \(2, 4\)"):
         psnr(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
     with pytest.raises(ValueError, match=r"\[batch, ...\] .* got \(3,\)"):
         psnr(jnp.zeros(3), jnp.zeros(3))
     with pytest.raises(ValueError, match=r"got \(2, 0\)"):
         psnr(jnp.zeros((2, 0)), jnp.zeros((2, 0)))
-    with pytest.raises(ValueError, match="data_range must be greater than 0, got 0"):
+    with pytest.raises(ValueError, match="data_range must be positive, got 0"):
         psnr(jnp.zeros((2, 3)), jnp.zeros((2, 3)), data_range=0)

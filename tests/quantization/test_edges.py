@@ -96,8 +96,7 @@ def test_every_code_comes_back_from_its_index(levels):
     np.testing.assert_array_equal(jax.jit(lambda c: finite_scalar_indices(c, levels=levels))(codes), indices)
 
 
-def test_levels_of_any_integer_type_are_counted(monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+def test_levels_of_any_integer_type_are_counted(as_users_call):
     for kind in (np.uint8, jnp.int32, np.int64):
         levels = tuple(kind(16) for _ in range(3))
         assert finite_scalar_codes(np.array([4095]), levels=levels).tolist() == [[0.875] * 3]
@@ -157,8 +156,6 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_real_number_is_refused_by_name(name, monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+def test_what_is_no_real_number_is_refused_by_name(name, refuses):
     kind = "real" if name in ("decay", "smoothing", "threshold") else "an array or a number"
-    with pytest.raises(TypeError, match=f"{name} must be {kind}"):
-        REFUSED[name]()
+    refuses(TypeError, REFUSED[name], f"{name} must be {kind}")

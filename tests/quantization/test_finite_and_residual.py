@@ -53,14 +53,12 @@ def test_finite_gradient_is_that_of_the_bound_alone(x64):
     np.testing.assert_array_equal(finite_scalar_quantize(z, levels=levels), np.round(bounded) / 2)
 
 
-def test_finite_refuses(monkeypatch):
-    # As users call it: the types of signatures are checked in tests alone.
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
-    with pytest.raises(TypeError, match="encodings must be floating, but is int"):
+def test_finite_refuses(as_users_call):
+    with pytest.raises(TypeError, match="encodings must be floating point, got int"):
         finite_scalar_quantize(np.ones((2, 2), int), levels=(3, 3))
-    with pytest.raises(TypeError, match="codes must be floating, but is int"):
+    with pytest.raises(TypeError, match="codes must be floating point, got int"):
         finite_scalar_indices(np.ones((2, 2), int), levels=(3, 3))
-    with pytest.raises(ValueError, match=r"levels must be one or more counts .* but are \(\)"):
+    with pytest.raises(ValueError, match=r"levels must be one or more counts .* got \(\)"):
         finite_scalar_quantize(np.ones((2, 0), np.float32), levels=())
     for size in (3, 1):  # also where it would broadcast
         message = rf"\(2, {size}\) must have as last dimension the number of levels, 2"
@@ -71,12 +69,12 @@ def test_finite_refuses(monkeypatch):
     with pytest.raises(ValueError, match=r"\(3, 1\)"):
         finite_scalar_quantize(np.ones((2, 2), np.float32), levels=(3, 1))
     for indices in (np.ones((2, 2), np.float32), np.ones(2, bool)):
-        with pytest.raises(TypeError, match=f"indices must be integers, but are {indices.dtype}"):
+        with pytest.raises(TypeError, match=f"indices must be integers, got {indices.dtype}"):
             finite_scalar_codes(indices, levels=(3, 3))
-    with pytest.raises(ValueError, match=r"indices run from -1 to 9, but levels \(3, 3\) make 9 codes"):
+    with pytest.raises(ValueError, match=r"since levels \(3, 3\) make 9 codes, got -1 to 9"):
         finite_scalar_codes(np.array([-1, 9]), levels=(3, 3))
     for levels in (3, (3, 2.5)):
-        with pytest.raises(TypeError, match="levels must be integers, one for each dimension, but are"):
+        with pytest.raises(TypeError, match="levels must be integers, one for each dimension, got"):
             finite_scalar_codes(np.arange(2), levels=levels)
     for outside in (1.5, np.nan):
         with pytest.raises(ValueError, match=r"codes must lie in \[-1, 1\]"):
@@ -152,13 +150,12 @@ def test_a_traced_index_beyond_the_finite_codes_is_nan():
     np.testing.assert_array_equal(np.isnan(found[:, 0]), [True, False, True])
 
 
-def test_residual_refuses(monkeypatch):
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
-    with pytest.raises(TypeError, match="vectors must be floating, but is int"):
+def test_residual_refuses(as_users_call):
+    with pytest.raises(TypeError, match="vectors must be floating point, got int"):
         residual_nearest_codes(np.ones((3, 3), int), np.ones((1, 4, 3), np.float32))
-    with pytest.raises(TypeError, match="codebooks must be floating, but is int"):
+    with pytest.raises(TypeError, match="codebooks must be floating point, got int"):
         residual_lookup(np.ones((1, 4, 3), int), np.zeros((3, 1), int))
-    with pytest.raises(ValueError, match=r"codebooks must be \[stages, codes, dim\].* is \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"codebooks must be \[stages, codes, dim\].* got shape \(4, 3\)"):
         residual_lookup(np.ones((4, 3), np.float32), np.zeros((3, 4), int))
     with pytest.raises(ValueError, match=r"points \(3, 3\) are fewer than num_clusters = 4"):
         residual_kmeans(jax.random.key(0), np.ones((3, 3), np.float32), 4, num_stages=1)
@@ -169,9 +166,9 @@ def test_residual_refuses(monkeypatch):
     with pytest.raises(ValueError, match=r"\(0, 4, 3\)"):
         residual_nearest_codes(np.ones((3, 3), np.float32), np.ones((0, 4, 3), np.float32))
     for indices in (np.zeros((3, 1), np.float32), np.zeros((3, 1), bool)):
-        with pytest.raises(TypeError, match=f"indices must be integers, but are {indices.dtype}"):
+        with pytest.raises(TypeError, match=f"indices must be integers, got {indices.dtype}"):
             residual_lookup(np.ones((1, 4, 3), np.float32), indices)
-    with pytest.raises(TypeError, match=r"num_stages must be an integer .* is 1\.5"):
+    with pytest.raises(TypeError, match=r"num_stages must be an integer, got 1\.5"):
         residual_kmeans(jax.random.key(0), np.ones((3, 3), np.float32), 2, num_stages=1.5)
     with pytest.raises(ValueError, match=r"num_stages.*0"):
         residual_kmeans(jax.random.key(0), np.ones((3, 3), np.float32), 2, num_stages=0)

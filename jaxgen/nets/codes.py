@@ -1,0 +1,46 @@
+"""What the networks over grids of codes are given, checked."""
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxgen._checks import as_indices, require, require_indices
+
+
+def check_codes(codes: ArrayLike, num_codes: int) -> Array:
+    """Codes [batch, h, w] as integers.
+
+    Raises:
+      ValueError: another number of axes, or a code outside the codebook where it is known.
+      TypeError: codes that are not integers.
+    """
+    array = as_indices("codes", codes)
+    require(array.ndim == 3, f"codes must be [batch, height, width], got the shape {array.shape}")
+    require_indices("codes", codes, num_codes, "the network has")
+    return array
+
+
+def check_label(label: ArrayLike | None, classes: int, batch: int) -> Array | None:
+    """Labels [batch] of a conditional network, ``None`` for any other.
+
+    Raises:
+      ValueError: a label where there are no classes, none where there are, or one that is no class.
+      TypeError: labels that are not integers.
+    """
+    if label is None or not classes:
+        if label is not None or classes:
+            raise ValueError(
+                f"this network is conditional on {classes} classes: give a label for each example"
+                if classes
+                else "this network is not conditional: leave label out, or build it with classes"
+            )
+        return None
+    array = as_indices("label", label)
+    require(array.shape == (batch,), f"label must be [batch], here ({batch},), got the shape {array.shape}")
+    require_indices("label", label, classes, "there are")
+    return jnp.asarray(array)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises a ValueError unless it is positive."""
+    require(temperature > 0, f"temperature must be positive, got {temperature}")
