@@ -52,6 +52,11 @@ _READ: dict[str, Any] = {
 }
 
 
+def _program(path: Path) -> str:
+    """What to type; ``python -m jaxgen`` is the same command."""
+    return "jaxgen" if path.parts[-2:] == ("jaxgen", "__main__.py") else path.name
+
+
 def describe(
     name: str,
     arguments: Mapping[str, Any],
@@ -74,7 +79,7 @@ def describe(
         },
         "options": options._asdict(),
         "data_dir": data_dir,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([_program(Path(sys.argv[0])), *sys.argv[1:]]),
         "versions": {
             "jaxgen": jaxgen.__version__,
             "python": platform.python_version(),

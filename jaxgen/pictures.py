@@ -16,7 +16,8 @@ _NUM_POINTS, _NUM_CLASSES, _NUM_OF_CLASS, _NUM_COMPLETED = 2500, 12, 8, 6
 
 #: Terms that share a picture, in the order of the page: title, unit, names (the last part of a logged name).
 _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("Loss and its terms", "nats", ("loss", "nll", "feature_nll", "kl", "game")),
+    ("Loss and its terms", "nats", ("loss", "nll", "kl")),
+    ("Likelihood of the features", "nats", ("feature_nll",)),
     ("Bounds on log p(x)", "nats", ("elbo", "log_px")),
     ("The discriminator's accuracy", "share", ("accuracy_real", "accuracy_fake", "accuracy_reconstructed")),
     ("Value of the game", "nats", ("value",)),

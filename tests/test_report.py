@@ -366,6 +366,13 @@ def no_prior(*, shape: tuple[int, ...]) -> Model:
     )
 
 
+def test_a_run_that_was_started_as_a_module_is_the_same_command(digits, monkeypatch):
+    for program, expected in (("/site/jaxgen/__main__.py", "jaxgen"), ("/bin/jaxgen", "jaxgen"), ("a/b.py", "b.py")):
+        monkeypatch.setattr("sys.argv", [program, "train", "vae", "--workdir", "my run"])
+        recorded = describe("vae", {}, digits, OPTIONS)["command"]
+        assert recorded == f"{expected} train vae --workdir 'my run'"
+
+
 def test_a_model_of_ones_own_is_told_neither_nats_nor_a_prior(monkeypatch, tmp_path):
     monkeypatch.setattr(models, "no_prior", no_prior, raising=False)
     monkeypatch.setattr(models, "__all__", [*models.__all__, "no_prior"])

@@ -215,7 +215,7 @@ class _Contest:
         judged = (self.judge(params, x)[0] for x in (reconstruction, sample))
         game = 0.5 * sum(self.payoff.generator_loss(logits).mean() for logits in judged)
         nll = self.dissimilarity(params, batch["x"], reconstruction).mean()
-        return self.similarity_weight * nll + game, Aux({"game": jnp.asarray(game)}, statistics)
+        return self.similarity_weight * nll + game, Aux({}, statistics)
 
     def evaluate(self, params: Params, statistics: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
         x = batch["x"]
@@ -226,9 +226,9 @@ class _Contest:
             "discriminator/accuracy_real": (on_real > self.payoff.boundary).astype(jnp.float32),
             "discriminator/accuracy_fake": (on_fake < self.payoff.boundary).astype(jnp.float32),
             "value": -self.payoff.discriminator_loss(on_real, on_fake),
-            self.dissimilarity_name: self.dissimilarity(params, x, reconstruction),
+            f"{ENCODER}/{self.dissimilarity_name}": self.dissimilarity(params, x, reconstruction),
             "squared_error": squared_error(self.decode(params, statistics, mean), x),
-            "kl": kl_dims.sum(axis=-1),
+            f"{ENCODER}/kl": kl_dims.sum(axis=-1),
             "kl_dim": kl_dims,
             "mean_1": mean,
             "mean_2": jnp.square(mean),

@@ -85,8 +85,8 @@ def test_figures_are_of_the_mean_of_the_draws_and_of_the_prior(x64):
     model, params, batch = make()
     figures = jax.jit(model.evaluate)(params, {}, batch, KEY)
     _, ((real, seen), (_, seen_rebuilt), (fake, _)), kl = played(params, batch)
-    np.testing.assert_allclose(figures["kl"], kl, rtol=1e-10)
-    np.testing.assert_allclose(figures["feature_nll"], -norm.logpdf(seen, seen_rebuilt).sum(axis=1), rtol=1e-10)
+    np.testing.assert_allclose(figures["encoder/kl"], kl, rtol=1e-10)
+    np.testing.assert_allclose(figures["encoder/feature_nll"], -norm.logpdf(seen, seen_rebuilt).sum(axis=1), rtol=1e-10)
     np.testing.assert_allclose(figures["value"], log_expit(real) + log_expit(-fake), rtol=1e-10)
     np.testing.assert_array_equal(figures["discriminator/accuracy_fake"], fake < 0)
     mean = network(params["encoder"], np.asarray(batch["x"]))[:, :LATENTS]
