@@ -12,7 +12,9 @@ _NAMES = {
     "digits": "1797 handwritten digits, 8×8, 17 grey levels; inside scikit-learn, no download",
     "ring": "8 Gaussians of standard deviation 0.01 on the unit circle",
     "grid": "25 Gaussians of standard deviation 0.05 on a 5×5 grid of spacing 2",
+    "stacked_digits": "a digit of `digits` in each of three channels: 1000 kinds, drawn from the seed",
     "mnist": "70,000 handwritten digits, 28×28, grey (TensorFlow Datasets)",
+    "stacked_mnist": "a digit of MNIST in each of three channels: 1000 kinds, drawn from the seed",
     "fashion_mnist": "70,000 pieces of clothing, 28×28, grey (TensorFlow Datasets)",
     "binarized_mnist": "60,000 handwritten digits, 28×28, fixed binarization (TensorFlow Datasets)",
 }
@@ -71,6 +73,10 @@ def _load(name: str, *, data_dir: str | None, seed: int) -> Dataset:
         return synthetic.ring(seed=seed)
     if name == "grid":
         return synthetic.grid(seed=seed)
+    if name == "stacked_digits":
+        return synthetic.stacked(name, synthetic.digits(), seed=seed)
+    if name == "stacked_mnist":
+        return synthetic.stacked(name, tfds.load_prepared("mnist", data_dir=data_dir), seed=seed)
     root = tfds.data_root(data_dir)
     if tfds.find_folder(name, root=root) is None:
         if name.lower().endswith(files.SUFFIXES) or Path(name).expanduser().is_file():

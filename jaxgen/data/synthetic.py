@@ -1,4 +1,4 @@
-"""Embedded and synthetic data: scikit-learn's digits, a ring and a grid of Gaussians.
+"""Embedded and synthetic data: scikit-learn's digits, a ring and a grid of Gaussians, stacks of digits.
 
 A synthetic set is drawn once for a run, from the run's seed: the replicas of ``--seeds`` share it, as they share any
 other set, and differ in initialization, order and noise alone.
@@ -41,11 +41,36 @@ def grid(*, seed: int = 0) -> Dataset:
     return _mixture("grid", Modes(centers.astype(np.float32), 0.05), seed=seed)
 
 
+def stacked(name: str, digits: Dataset, *, seed: int = 0) -> Dataset:
+    """A digit in each of three channels, drawn independently: 1000 kinds, each as likely, as in PacGAN's second table.
+
+    The label of an example is the number that its digits make, the first channel's the hundreds. Test examples are made
+    of test digits alone.
+    """
+    splits = []
+    for generator, size, split in zip(_generators(seed), (NUM_TRAIN, NUM_TEST), (digits.train, digits.test)):
+        # A class first, then one of its digits: all kinds are then as likely, which the digits themselves are not.
+        ranked = np.argsort(split["label"], kind="stable")
+        counts = np.bincount(split["label"], minlength=10)
+        shown = generator.integers(10, size=(size, 3))
+        picked = ranked[(np.cumsum(counts) - counts)[shown] + generator.integers(counts[shown])]
+        channels = [split["x"][picked[:, channel]] for channel in range(3)]
+        label = shown @ np.array([100, 10, 1])
+        splits.append({"x": np.concatenate(channels, axis=-1), "label": label.astype(np.int32)})
+    train, test = splits
+    return make_dataset(name, train, test, scale=digits.scale)
+
+
+def _generators(seed: int) -> list[np.random.Generator]:
+    """One for each split."""
+    sequences = (np.random.SeedSequence([seed, stream, _DOMAIN]) for stream in range(2))
+    return [np.random.Generator(np.random.Philox(sequence)) for sequence in sequences]
+
+
 def _mixture(name: str, modes: Modes, *, seed: int) -> Dataset:
     """Equal weights; the label of an example is the mode that it was drawn from."""
     splits = []
-    for stream, num_examples in enumerate((NUM_TRAIN, NUM_TEST)):
-        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, _DOMAIN])))
+    for generator, num_examples in zip(_generators(seed), (NUM_TRAIN, NUM_TEST)):
         label = generator.integers(len(modes.centers), size=num_examples, dtype=np.int32)
         noise = generator.standard_normal((num_examples, modes.centers.shape[-1]), dtype=np.float32)
         splits.append({"x": modes.centers[label] + np.float32(modes.scale) * noise, "label": label})

@@ -61,7 +61,22 @@ def test_synthetic_densities_have_the_moments_they_promise(name, num_modes, scal
         assert (centers.min(), centers.max()) == (-4, 4)
 
 
-@pytest.mark.parametrize("name", ["ring", "grid"])
+def test_a_stack_is_of_three_digits_whose_label_it_is_and_each_kind_is_as_likely():
+    stacks, digits = load("stacked_digits"), load("digits")
+    for split in ("train", "test"):
+        whole, single = getattr(stacks, split), getattr(digits, split)
+        known = {image.tobytes(): label for image, label in zip(single["x"], single["label"])}
+        some = slice(0, 500)
+        found = [[known[x[..., c : c + 1].tobytes()] for c in range(3)] for x in whole["x"][some]]
+        np.testing.assert_array_equal(found @ np.array([100, 10, 1]), whole["label"][some])
+        expected = len(whole["label"]) / 1000
+        counts = np.bincount(whole["label"], minlength=1000)
+        # χ² of 999 degrees of freedom: mean 999, standard deviation √1998
+        assert abs(np.sum((counts - expected) ** 2 / expected) - 999) < 5 * np.sqrt(1998)
+    assert (stacks.shape, stacks.scale, stacks.num_classes) == ((8, 8, 3), 16.0, 1000)
+
+
+@pytest.mark.parametrize("name", ["ring", "grid", "stacked_digits"])
 def test_synthetic_densities_follow_their_seed(name):
     first, again, other = load(name, seed=3), load(name, seed=3), load(name, seed=4)
     np.testing.assert_array_equal(first.train["x"], again.train["x"])
@@ -108,7 +123,7 @@ def test_a_misspelt_name_suggests_the_right_one(name, near):
 
 
 def test_a_name_like_no_other_lists_the_built_in_ones():
-    with pytest.raises(UserError, match="give one of digits, ring, grid, mnist"):
+    with pytest.raises(UserError, match="give one of digits, ring, grid, stacked_digits, mnist"):
         load("qqqqqqqqqq")
 
 
