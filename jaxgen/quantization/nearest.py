@@ -3,6 +3,7 @@
 import functools
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -97,6 +98,7 @@ def _center(codes: Array) -> Array:
     return jnp.where(jnp.isfinite(center), center, 0)
 
 
+@functools.partial(jax.jit, static_argnums=3, inline=True)
 def _search(flat: Array, codes: Array, center: Array, chunk_size: int | None) -> Array:
     """Nearest centred codes of [n, dim] vectors, in chunks of a size that suits the platform."""
 

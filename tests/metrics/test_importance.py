@@ -1,5 +1,7 @@
 """log p(x) by importance sampling: exact weights, quadrature, chunks, memory."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +30,7 @@ def log_weights(keys):
     return log_likelihood(z) + normal_logpdf(z, 0.0, 1.0) - normal_logpdf(z, X / 2, 1.0)
 
 
+@functools.cache
 def evidence():
     def joint(z, i):
         mean = np.sin(2 * z) + z
@@ -36,9 +39,10 @@ def evidence():
     return np.log([scipy.integrate.quad(joint, -10, 10, args=(i,), limit=200)[0] for i in range(len(X))])
 
 
+@functools.cache
 def relative_error(num_samples):
     """Standard error of log p(x) by the delta method, from draws that the tests do not use."""
-    w = np.exp(np.asarray(log_weights(jax.random.split(jax.random.key(99), 100_000))))
+    w = np.exp(np.asarray(jax.jit(log_weights)(jax.random.split(jax.random.key(99), 100_000))))
     return w.std(axis=0) / w.mean(axis=0) / np.sqrt(num_samples)
 
 
@@ -65,8 +69,9 @@ def test_a_model_with_a_known_evidence_is_found_by_any_chunks(x64, per_chunk):
 @pytest.mark.parametrize(("num_samples", "per_chunk"), [(10, 4), (4, 4), (3, 4), (9, 4), (5, 1)])
 def test_exactly_k_draws_are_counted_each_with_its_own_key(x64, num_samples, per_chunk):
     key = jax.random.key(2)
-    drawn = [log_weights(jax.random.fold_in(key, i)[None]) for i in range(num_samples)]
-    expected = np.log(np.exp(np.concatenate(drawn)).mean(axis=0))
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.arange(10))
+    drawn = jax.jit(log_weights)(keys)[:num_samples]
+    expected = np.log(np.exp(drawn).mean(axis=0))
     estimate = importance_weighted_log_likelihood(log_weights, key, num_samples=num_samples, max_elements=3 * per_chunk)
     np.testing.assert_allclose(estimate, expected, rtol=1e-12)
 
@@ -78,7 +83,7 @@ def test_on_average_the_bound_grows_with_the_samples_and_stays_below_the_evidenc
         def one(key):
             return importance_weighted_log_likelihood(log_weights, key, num_samples=num_samples)
 
-        values = np.asarray(jax.vmap(one)(keys))
+        values = np.asarray(jax.jit(jax.vmap(one))(keys))
         return values.mean(axis=0), values.std(axis=0) / np.sqrt(len(keys))
 
     means, errors = zip(*(bound(k) for k in (1, 4, 16)))

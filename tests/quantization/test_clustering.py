@@ -3,7 +3,6 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
@@ -12,6 +11,9 @@ from sklearn.datasets import load_digits
 
 from jaxgen.quantization import kmeans
 from jaxgen.quantization.clustering import _seeds
+
+# Compiled whole: run op by op, a test compiles some twenty programs where one will do.
+seeds_of = jax.jit(jax.vmap(_seeds, in_axes=(0, None, None)), static_argnums=2)
 
 
 def blobs(seed, dtype=np.float64):
@@ -42,8 +44,8 @@ def test_inertia_of_the_digits(standardized, best):
 def test_restarts_keep_the_best_of_the_starts():
     points = blobs(1, np.float32)
     center, key = points.mean(0), jax.random.key(5)
-    centered = jnp.asarray(points - center)
-    starts = jax.vmap(lambda key: _seeds(key, centered, 8))(jax.random.split(key, 6)) + center
+    centered = points - center
+    starts = seeds_of(jax.random.split(key, 6), centered, 8) + center
     singles = [float(kmeans(key, points, 8, init=start).inertia) for start in starts]
     assert float(kmeans(key, points, 8, num_restarts=6).inertia) == pytest.approx(min(singles), rel=1e-5)
     assert max(singles) > min(singles) * 1.001
@@ -100,8 +102,8 @@ def test_seeds_prefer_far_points():
     # Two far groups and two seeds: seeds drawn uniformly would miss a group half of the time.
     points = np.concatenate([np.zeros((500, 1)), np.full((5, 1), 100.0)]).astype(np.float32)
     points += np.random.default_rng(0).normal(0, 0.1, points.shape).astype(np.float32)
-    groups = jax.vmap(lambda key: _seeds(key, jnp.asarray(points), 2) > 50)(jax.random.split(jax.random.key(0), 50))
-    assert np.all(np.sum(groups, axis=1) == 1)
+    seeds = np.asarray(seeds_of(jax.random.split(jax.random.key(0), 50), points, 2))
+    assert np.all(np.sum(seeds > 50, axis=1) == 1)
 
 
 def test_seeds_follow_greedy_k_means_plus_plus_by_enumeration(x64):
@@ -115,7 +117,7 @@ def test_seeds_follow_greedy_k_means_plus_plus_by_enumeration(x64):
         for one, other in itertools.product(range(5), repeat=2):
             expected[first, min((one, other), key=lambda c: left[c])] += weights[one] * weights[other] / 5
     keys = jax.random.split(jax.random.key(0), 20_000)
-    seeds = np.asarray(jax.jit(jax.vmap(lambda key: _seeds(key, jnp.asarray(points)[:, None], 2)))(keys))[..., 0]
+    seeds = np.asarray(seeds_of(keys, points[:, None], 2))[..., 0]
     found = np.zeros((5, 5))
     np.add.at(found, tuple(np.searchsorted(points, seeds).T), 1)
     possible = expected > 0
@@ -126,8 +128,8 @@ def test_seeds_follow_greedy_k_means_plus_plus_by_enumeration(x64):
 def test_later_seeds_see_all_seeds_before():
     # Three tight groups: the third seed must leave the group of the first one alone too.
     points = np.concatenate([np.full((10, 1), c) for c in (0.0, 50.0, 51.0)]).astype(np.float32)
-    seeds = jax.vmap(lambda key: _seeds(key, jnp.asarray(points), 3))(jax.random.split(jax.random.key(0), 30))
-    np.testing.assert_array_equal(np.sort(seeds[..., 0], axis=1), np.tile([0.0, 50.0, 51.0], (30, 1)))
+    seeds = seeds_of(jax.random.split(jax.random.key(0), 30), points, 3)
+    np.testing.assert_array_equal(np.sort(np.asarray(seeds)[..., 0], axis=1), np.tile([0.0, 50.0, 51.0], (30, 1)))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from jaxgen.quantization import code_counts, lookup, perplexity, usage
+from jaxgen import quantization as Q
+
+# Compiled whole: run op by op, a test compiles some twenty programs where one will do.
+code_counts = jax.jit(Q.code_counts, static_argnums=1)
+lookup, perplexity, usage = map(jax.jit, (Q.lookup, Q.perplexity, Q.usage))
 
 
 def normals(seed, *shape, dtype=np.float32):
@@ -34,11 +38,11 @@ def test_perplexity_of_extreme_counts_has_a_finite_gradient():
 @pytest.mark.parametrize("jit", [False, True])
 def test_a_count_that_is_no_number_comes_out_of_the_perplexity(bad, jit):
     counts = np.array([[1.0, bad, 2.0], [2.0, 2.0, 0.0]], np.float32)
-    found = (jax.jit(perplexity) if jit else perplexity)(counts)
+    found = (perplexity if jit else Q.perplexity)(counts)
     np.testing.assert_allclose(found, [np.nan, 2.0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("measure", [perplexity, usage])
+@pytest.mark.parametrize("measure", [Q.perplexity, Q.usage])
 def test_a_negative_count_is_refused_where_it_is_seen_and_nan_where_it_is_not(measure):
     counts = np.array([[3.0, -1.0], [1.0, 1.0]], np.float32)
     with pytest.raises(ValueError, match="counts must not be negative, got -1"):

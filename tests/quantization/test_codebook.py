@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.quantization import (
-    EmaCodebook,
-    code_counts,
-    codebook_from_ema,
-    ema_codebook_update,
-    init_ema_codebook,
-    nearest_code,
-    revive_dead_codes,
+from jaxgen import quantization as Q
+from jaxgen.quantization import EmaCodebook
+
+# Compiled whole: run op by op, a test compiles some twenty programs where one will do.
+code_counts = jax.jit(Q.code_counts, static_argnums=1)
+codebook_from_ema, init_ema_codebook, nearest_code = map(
+    jax.jit, (Q.codebook_from_ema, Q.init_ema_codebook, Q.nearest_code)
 )
+ema_codebook_update = jax.jit(Q.ema_codebook_update, static_argnames="axis_name")
+revive_dead_codes = jax.jit(Q.revive_dead_codes, static_argnames="axis_name")
 
 
 def normals(seed, *shape, dtype=np.float32):
@@ -96,7 +97,7 @@ def test_several_devices_keep_one_codebook():
         state = ema_codebook_update(state, vectors, indices, decay=0.7, axis_name=axis_name)
         return revive_dead_codes(jax.random.key(3), state, vectors, threshold=2.0, axis_name=axis_name)
 
-    one = update(state, vectors.reshape(100, 3))
+    one = jax.jit(update)(state, vectors.reshape(100, 3))
     many = jax.pmap(lambda v: update(state, v, "device"), axis_name="device")(vectors)
     for expected, found in zip(one, many):
         for device in found:

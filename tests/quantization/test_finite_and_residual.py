@@ -17,14 +17,19 @@ from jaxgen.quantization import (
     residual_nearest_codes,
 )
 
+# Compiled whole: run op by op, a test compiles some twenty programs where one will do.
+codes_of = jax.jit(finite_scalar_codes, static_argnames="levels")
+indices_of = jax.jit(finite_scalar_indices, static_argnames="levels")
+quantized_of = jax.jit(finite_scalar_quantize, static_argnames="levels")
+
 
 @pytest.mark.parametrize("levels", [(2,), (3, 4), (5, 2, 3), (8, 5, 5)])
 def test_indices_count_every_code_once_and_invert(levels):
     # A code's digits, the first varying fastest.
     digits = np.array([d[::-1] for d in itertools.product(*(range(n) for n in levels[::-1]))])
     codes = digits / (np.array(levels) // 2) - 1
-    np.testing.assert_allclose(finite_scalar_codes(np.arange(np.prod(levels)), levels=levels), codes, atol=1e-7)
-    indices = finite_scalar_indices(codes.astype(np.float32), levels=levels)
+    np.testing.assert_allclose(codes_of(np.arange(np.prod(levels)), levels=levels), codes, atol=1e-7)
+    indices = indices_of(codes.astype(np.float32), levels=levels)
     assert indices.dtype == jnp.int32
     np.testing.assert_array_equal(indices, np.arange(np.prod(levels)))
 
@@ -32,14 +37,15 @@ def test_indices_count_every_code_once_and_invert(levels):
 @pytest.mark.parametrize("count", range(2, 10))
 def test_each_level_is_reached_and_nothing_else(count):
     grid = np.linspace(-12, 12, 4001, dtype=np.float32)[:, None]
-    codes = np.asarray(finite_scalar_quantize(grid, levels=(count,)))[:, 0]
-    expected = np.asarray(finite_scalar_codes(np.arange(count), levels=(count,)))[:, 0]
+    codes = np.asarray(quantized_of(grid, levels=(count,)))[:, 0]
+    expected = np.asarray(codes_of(np.arange(count), levels=(count,)))[:, 0]
     np.testing.assert_array_equal(np.unique(codes), expected)
     assert np.all(np.diff(codes) >= 0)
     # Extremes stay at the outermost level, in value and gradient.
     extreme = jnp.array([[-1e30], [1e30]])
-    np.testing.assert_array_equal(finite_scalar_quantize(extreme, levels=(count,))[:, 0], expected[[0, -1]])
-    assert not np.any(jax.grad(lambda z: finite_scalar_quantize(z, levels=(count,)).sum())(extreme))
+    value, pull = jax.vjp(lambda z: quantized_of(z, levels=(count,)), extreme)
+    np.testing.assert_array_equal(value[:, 0], expected[[0, -1]])
+    assert not np.any(pull(jnp.ones((2, 1)))[0])
 
 
 def test_finite_gradient_is_that_of_the_bound_alone(x64):
@@ -47,10 +53,10 @@ def test_finite_gradient_is_that_of_the_bound_alone(x64):
     half_range = np.array([3, 4]) * 1.001 / 2
     shift = np.arctanh(np.array([0.5, 0.0]) / half_range)
     expected = half_range / np.cosh(z + shift) ** 2 / 2
-    found = jax.grad(lambda z: finite_scalar_quantize(z, levels=levels).sum())(z)
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    value, pull = jax.vjp(lambda z: quantized_of(z, levels=levels), z)
+    np.testing.assert_allclose(pull(np.ones((6, 2)))[0], expected, rtol=1e-10)
     bounded = half_range * np.tanh(z + shift) - np.array([0.5, 0.0])
-    np.testing.assert_array_equal(finite_scalar_quantize(z, levels=levels), np.round(bounded) / 2)
+    np.testing.assert_array_equal(value, np.round(bounded) / 2)
 
 
 def test_finite_refuses(as_users_call):
@@ -96,10 +102,11 @@ def test_residual_codes_are_greedy_search(x64):
     rng = np.random.default_rng(0)
     vectors, codebooks = rng.normal(size=(40, 3)), rng.normal(size=(4, 9, 3)) / np.arange(1, 5)[:, None, None]
     indices, quantized = greedy(vectors, codebooks)
-    found = residual_nearest_codes(vectors.reshape(5, 8, 3), codebooks)
-    np.testing.assert_array_equal(found.reshape(40, 4), indices)
-    np.testing.assert_allclose(residual_lookup(codebooks, indices), quantized, rtol=1e-12, atol=1e-12)
-    gradient = jax.grad(lambda c: residual_lookup(c, indices).sum())(codebooks)
+    found = jax.jit(residual_nearest_codes)(vectors.reshape(5, 8, 3), codebooks)
+    np.testing.assert_array_equal(np.reshape(found, (40, 4)), indices)
+    value, pull = jax.vjp(jax.jit(lambda c: residual_lookup(c, indices)), codebooks)
+    np.testing.assert_allclose(value, quantized, rtol=1e-12, atol=1e-12)
+    gradient = np.asarray(pull(np.ones((40, 3)))[0])
     np.testing.assert_allclose(gradient[..., 0], [np.bincount(i, minlength=9) for i in indices.T])
 
 
@@ -110,7 +117,9 @@ def test_first_stage_is_k_means_and_more_stages_lower_the_error():
     first = kmeans(jax.random.split(key, 3)[0], points, 8)
     np.testing.assert_array_equal(codebooks[0], first.centroids)
     indices = residual_nearest_codes(points, codebooks)
-    errors = [float(np.sum((points - residual_lookup(codebooks[:s], indices[:, :s])) ** 2)) for s in (1, 2, 3)]
+    codebooks, indices = np.asarray(codebooks), np.asarray(indices)
+    coarse = [jax.jit(residual_lookup)(codebooks[:s], indices[:, :s]) for s in (1, 2, 3)]
+    errors = [float(np.sum((points - np.asarray(c)) ** 2)) for c in coarse]
     np.testing.assert_allclose(errors[0], first.inertia, rtol=1e-4)
     # Three bits a stage on four dimensions: the rate–distortion bound is a factor of 2^(−2·3/4) a stage.
     assert 2**-1.5 < errors[1] / errors[0] < 0.75

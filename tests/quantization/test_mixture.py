@@ -98,7 +98,7 @@ def test_log_joint_is_scipys_density(x64, kind):
         + multivariate_normal(means[k], covariances[k] * (1 if kind == "full" else np.eye(3))).logpdf(points)
         for k in range(2)
     ]
-    np.testing.assert_allclose(mixture_log_joint(points, mixture), np.transpose(expected), rtol=1e-10)
+    np.testing.assert_allclose(jax.jit(mixture_log_joint)(points, mixture), np.transpose(expected), rtol=1e-10)
 
 
 def test_returned_log_likelihood_is_that_of_the_returned_parameters(x64):

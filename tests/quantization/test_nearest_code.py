@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgen.quantization import lookup, nearest_code
+from jaxgen import quantization as Q
+
+# Compiled whole: run op by op, a test compiles some twenty programs where one will do.
+nearest_code, lookup = jax.jit(Q.nearest_code, static_argnames="chunk_size"), Q.lookup
 
 
 def brute_force(vectors, codebook):
