@@ -65,8 +65,10 @@ def mode_counts(
     Reference:
       Lin, Khetan, Fanti, Oh, PacGAN, 2018, section 4.1.
 
-    >>> mode_counts(jnp.array([[0.1], [0.9], [1.1], [5.0]]), jnp.array([[0.0], [1.0]]), radius=0.3).tolist()
-    [1, 2]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> mode_counts(jnp.array([[0.1], [0.9], [1.1], [5.0]]), jnp.array([[0.0], [1.0]]), radius=0.3).tolist()
+      [1, 2]
     """
     indices, distances = _nearest_mode(samples, centers)
     within = distances <= as_positive_number("radius", radius, distances.dtype)
@@ -102,10 +104,12 @@ def mode_coverage(
     Reference:
       Lin, Khetan, Fanti, Oh, PacGAN, 2018, section 4.1.
 
-    >>> samples, centers = jnp.array([[0.1], [0.2], [5.0], [0.0]]), jnp.array([[0.0], [1.0]])
-    >>> coverage = mode_coverage(samples, centers, radius=0.3)
-    >>> coverage.modes.item(), coverage.high_quality.item()
-    (1, 0.75)
+    Example:
+      >>> import jax.numpy as jnp
+      >>> samples, centers = jnp.array([[0.1], [0.2], [5.0], [0.0]]), jnp.array([[0.0], [1.0]])
+      >>> coverage = mode_coverage(samples, centers, radius=0.3)
+      >>> coverage.modes.item(), coverage.high_quality.item()
+      (1, 0.75)
     """
     counts = mode_counts(samples, centers, radius=radius)
     return ModeCoverage(jnp.sum(counts > 0), jnp.sum(counts) / np.shape(samples)[0])
@@ -134,8 +138,10 @@ def reverse_kl(counts: Real[ArrayLike, "*shape"], reference: Real[ArrayLike, "..
     Reference:
       Lin, Khetan, Fanti, Oh, PacGAN, 2018, section 4.1.
 
-    >>> round(reverse_kl(jnp.array([10, 10, 0, 0])).item(), 4)
-    0.6931
+    Example:
+      >>> import jax.numpy as jnp
+      >>> round(reverse_kl(jnp.array([10, 10, 0, 0])).item(), 4)
+      0.6931
     """
     if len(np.shape(counts)) != 1 or np.shape(counts)[0] < 1:
         raise ValueError(f"counts must have shape [modes], got {np.shape(counts)}")

@@ -43,9 +43,11 @@ def mutual_information_gap(
       Chen, Li, Grosse, Duvenaud, Isolating sources of disentanglement in variational autoencoders, 2018; with
       the histogram of Locatello and others, Challenging common assumptions, 2019.
 
-    >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-    >>> mutual_information_gap(factors.astype(float), factors)
-    1.0
+    Example:
+      >>> import numpy as np
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> mutual_information_gap(factors.astype(float), factors)
+      1.0
     """
     values, labels = _factors.paired(codes, factors, min_latents=2)
     num_bins = require_count("num_bins", num_bins, least=2)
@@ -116,9 +118,11 @@ def dci(
       Eastwood and Williams, A framework for the quantitative evaluation of disentangled representations,
       2018.
 
-    >>> factors = np.array([[i % 2, i // 2 % 3] for i in range(120)])
-    >>> dci(factors.astype(float), factors)
-    DCI(disentanglement=1.0, completeness=1.0, informativeness=1.0)
+    Example:
+      >>> import numpy as np
+      >>> factors = np.array([[i % 2, i // 2 % 3] for i in range(120)])
+      >>> dci(factors.astype(float), factors)
+      DCI(disentanglement=1.0, completeness=1.0, informativeness=1.0)
     """
     from sklearn.ensemble import RandomForestClassifier
 
@@ -157,8 +161,10 @@ def disentanglement_completeness(importances: Float[ArrayLike, "*shape"]) -> tup
     Reference:
       Eastwood and Williams, 2018.
 
-    >>> disentanglement_completeness(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
-    (1.0, 0.684...)
+    Example:
+      >>> import numpy as np
+      >>> disentanglement_completeness(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
+      (1.0, 0.684...)
     """
     require_matrix("importances", importances, min_rows=2)
     table: Float64[np.ndarray, "latents factors"] = np.asarray(importances, dtype=np.float64)
@@ -209,9 +215,11 @@ def sap(codes: Real[ArrayLike, "*shape_codes"], factors: Real[ArrayLike, "*shape
       Kumar, Sattigeri, Balakrishnan, Variational inference of disentangled latent concepts from unlabeled
       observations, 2018; later code bases put a linear support vector machine in place of the thresholds.
 
-    >>> factors = np.array([[i % 2, i // 2 % 2] for i in range(800)])
-    >>> round(sap(factors.astype(float), factors), 1)
-    0.5
+    Example:
+      >>> import numpy as np
+      >>> factors = np.array([[i % 2, i // 2 % 2] for i in range(800)])
+      >>> round(sap(factors.astype(float), factors), 1)
+      0.5
     """
     from sklearn.tree import DecisionTreeClassifier
 

@@ -37,8 +37,10 @@ def feature_statistics(features: Float[ArrayLike, "*shape"]) -> FeatureStatistic
       Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter, GANs trained by a two time-scale update rule
       converge to a local Nash equilibrium, 2017.
 
-    >>> feature_statistics(np.array([[0.0], [2.0]])).covariance.tolist()
-    [[2.0]]
+    Example:
+      >>> import numpy as np
+      >>> feature_statistics(np.array([[0.0], [2.0]])).covariance.tolist()
+      [[2.0]]
     """
     require_matrix("features", features, min_rows=2)
     num_examples, num_dims = np.shape(features)
@@ -87,8 +89,10 @@ def frechet_distance(
       Dowson and Landau, The Fréchet distance between multivariate normal distributions, 1982;
       Heusel and others, 2017, for its use on generative models.
 
-    >>> frechet_distance(np.zeros(2), np.eye(2), np.array([3.0, 4.0]), 4 * np.eye(2))
-    27.0
+    Example:
+      >>> import numpy as np
+      >>> frechet_distance(np.zeros(2), np.eye(2), np.array([3.0, 4.0]), 4 * np.eye(2))
+      27.0
     """
     for name, x in {"mean_a": mean_a, "cov_a": cov_a, "mean_b": mean_b, "cov_b": cov_b}.items():
         require_real(name, x)

@@ -43,9 +43,12 @@ def importance_weighted_log_likelihood(
 
     Reference: Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016.
 
-    >>> exact = lambda keys: jnp.full((len(keys), 3), -2.0)   # q is the posterior: every weight is p(x)
-    >>> importance_weighted_log_likelihood(exact, jax.random.key(0), num_samples=7).tolist()
-    [-2.0, -2.0, -2.0]
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> exact = lambda keys: jnp.full((len(keys), 3), -2.0)   # q is the posterior: every weight is p(x)
+      >>> importance_weighted_log_likelihood(exact, jax.random.key(0), num_samples=7).tolist()
+      [-2.0, -2.0, -2.0]
     """
     num_samples = require_count("num_samples", num_samples)
     max_elements = require_count("max_elements", max_elements)

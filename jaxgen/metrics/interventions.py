@@ -47,9 +47,11 @@ def factor_vae_score(
     Reference:
       Kim and Mnih, Disentangling by factorising, 2018, section 4.
 
-    >>> factors = np.array([[i % 2, i // 2 % 2] for i in range(80)])
-    >>> factor_vae_score(factors.astype(float), factors)
-    1.0
+    Example:
+      >>> import numpy as np
+      >>> factors = np.array([[i % 2, i // 2 % 2] for i in range(80)])
+      >>> factor_vae_score(factors.astype(float), factors)
+      1.0
     """
     values, labels = _factors.paired(codes, factors)
     num_votes, group_size, seed = _check_draws(labels, num_votes, group_size, seed)
@@ -110,9 +112,11 @@ def beta_vae_score(
       Higgins and others, β-VAE: learning basic visual concepts with a constrained variational framework,
       2017, section 3.
 
-    >>> factors = np.array([[i % 2, i // 2 % 2] for i in range(80)])
-    >>> beta_vae_score(factors.astype(float), factors)
-    1.0
+    Example:
+      >>> import numpy as np
+      >>> factors = np.array([[i % 2, i // 2 % 2] for i in range(80)])
+      >>> beta_vae_score(factors.astype(float), factors)
+      1.0
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -35,8 +35,10 @@ def kernel_distance(x: Float[ArrayLike, "*shape_x"], y: Float[ArrayLike, "*shape
     Reference:
       Bińkowski, Sutherland, Arbel, Gretton, Demystifying MMD GANs, 2018; there averaged over subsets.
 
-    >>> kernel_distance(jnp.array([[0.0], [1.0]]), jnp.array([[0.0], [2.0]])).item()
-    -13.0
+    Example:
+      >>> import jax.numpy as jnp
+      >>> kernel_distance(jnp.array([[0.0], [1.0]]), jnp.array([[0.0], [2.0]])).item()
+      -13.0
     """
     require_one_space("x", x, "y", y, min_rows=2)
     x, y = as_widened("x", x), as_widened("y", y)

@@ -34,8 +34,10 @@ def active_units(means: Float[ArrayLike, "*shape"], *, threshold: ArrayLike = 0.
     Reference:
       Burda, Grosse, Salakhutdinov, Importance weighted autoencoders, 2016, section 5.
 
-    >>> active_units(jnp.array([[-1.0, 0.001], [1.0, -0.001]])).item()
-    1
+    Example:
+      >>> import jax.numpy as jnp
+      >>> active_units(jnp.array([[-1.0, 0.001], [1.0, -0.001]])).item()
+      1
     """
     require_matrix("means", means, min_rows=2)
     require_finite("means", means)
@@ -69,9 +71,11 @@ def mutual_information(
     Reference:
       Hoffman and Johnson, ELBO surgery, 2016.
 
-    >>> apart = jnp.array([[-9.0], [9.0]])
-    >>> round(mutual_information(apart, apart, jnp.zeros((2, 1))).mean().item(), 4)  # log 2
-    0.6931
+    Example:
+      >>> import jax.numpy as jnp
+      >>> apart = jnp.array([[-9.0], [9.0]])
+      >>> round(mutual_information(apart, apart, jnp.zeros((2, 1))).mean().item(), 4)  # log 2
+      0.6931
     """
     for name, value in (("z", z), ("mean", mean), ("logvar", logvar)):
         require_matrix(name, value)

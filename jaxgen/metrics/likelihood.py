@@ -43,9 +43,11 @@ def parzen_log_likelihood(
       Breuleux, Bengio, Vincent, Quickly generating representative samples from an RBM-derived process, 2011;
       its limits: Theis, van den Oord, Bethge, A note on the evaluation of generative models, 2016.
 
-    >>> log_density = parzen_log_likelihood(jnp.zeros((5, 1)), jnp.zeros((1, 1)), bandwidth=1.0)
-    >>> round(log_density.item(), 4)
-    -0.9189
+    Example:
+      >>> import jax.numpy as jnp
+      >>> log_density = parzen_log_likelihood(jnp.zeros((5, 1)), jnp.zeros((1, 1)), bandwidth=1.0)
+      >>> round(log_density.item(), 4)
+      -0.9189
     """
     require_one_space("samples", samples, "points", points)
     samples, points = as_widened("samples", samples), as_widened("points", points)

@@ -49,9 +49,11 @@ def precision_recall(
       Kynkäänniemi, Karras, Laine, Lehtinen, Aila, Improved precision and recall metric for assessing
       generative models, 2019.
 
-    >>> real, fake = jnp.array([[0.0], [1.0], [2.0], [3.0]]), jnp.array([[0.0], [0.4], [4.5], [5.0]])
-    >>> [share.item() for share in precision_recall(real, fake, k=1)]
-    [0.5, 0.25]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> real, fake = jnp.array([[0.0], [1.0], [2.0], [3.0]]), jnp.array([[0.0], [0.4], [4.5], [5.0]])
+      >>> [share.item() for share in precision_recall(real, fake, k=1)]
+      [0.5, 0.25]
     """
     require_one_space("real", real, "fake", fake)
     require_finite("real", real)

@@ -37,8 +37,10 @@ def psnr(
     Reference:
       Huynh-Thu and Ghanbari, Scope of validity of PSNR in image/video quality assessment, 2008.
 
-    >>> psnr(jnp.array([[0.0, 0.1]]), jnp.array([[0.1, 0.0]])).round(4).tolist()
-    [20.0]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> psnr(jnp.array([[0.0, 0.1]]), jnp.array([[0.1, 0.0]])).round(4).tolist()
+      [20.0]
     """
     require_same_shape("reconstructions", reconstructions, "targets", targets)
     if len(np.shape(targets)) < 2 or 0 in np.shape(targets)[1:]:

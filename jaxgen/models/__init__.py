@@ -7,6 +7,7 @@ from jaxgen.models.discrete_vae import discrete_vae
 from jaxgen.models.gan import gan
 from jaxgen.models.info_vae import info_vae
 from jaxgen.models.oi_vae import oi_vae
+from jaxgen.models.shallow_vq import shallow_vq
 from jaxgen.models.stacked_autoencoder import stacked_autoencoder
 from jaxgen.models.vae import vae
 from jaxgen.models.vae_gan import vae_gan
@@ -21,6 +22,7 @@ __all__ = [
     "gan",
     "info_vae",
     "oi_vae",
+    "shallow_vq",
     "stacked_autoencoder",
     "vae",
     "vae_gan",

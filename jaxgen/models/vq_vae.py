@@ -1,5 +1,6 @@
 """The vector-quantized variational autoencoder (van den Oord, Vinyals and Kavukcuoglu, 2017)."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,30 +13,33 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Int, PyTree
 
-from jaxgen.estimators import straight_through
-from jaxgen.losses import commitment_loss, kl_one_hot_uniform
-from jaxgen.model import Aux, Batch, Model, Params, device_axis, over_devices
+from jaxgen.estimators import rotation_trick
+from jaxgen.losses import kl_one_hot_uniform
+from jaxgen.model import Aux, Batch, Model, Params, over_devices
 from jaxgen.models.likelihood import Likelihood, LikelihoodName, ScaleName, make_likelihood, squared_error
-from jaxgen.nets import Activation, grid_decoder, grid_encoder
-from jaxgen.quantization import (
-    codebook_from_ema,
-    ema_codebook_update,
-    init_ema_codebook,
-    lookup,
-    nearest_code,
-    perplexity,
-    revive_dead_codes,
-    usage,
+from jaxgen.models.quantizers import (
+    Quantized,
+    Quantizer,
+    ema_quantizer,
+    finite_scalar_quantizer,
+    gradient_quantizer,
+    gumbel_quantizer,
+    residual_quantizer,
 )
+from jaxgen.nets import Activation, grid_decoder, grid_encoder
+from jaxgen.quantization import code_counts, perplexity, usage
 
-_PLAYER = "vq_vae"
+QuantizerName = Literal["ema", "gradient", "rotation", "finite_scalar", "residual", "gumbel"]
 
 
 def vq_vae(
     *,
     shape: tuple[int, ...],
+    quantizer: QuantizerName = "ema",
     num_codes: int = 64,
     code_dim: int = 16,
+    levels: tuple[int, ...] = (8, 6, 5),
+    stages: int = 4,
     network: Literal["conv", "resnet"] = "conv",
     hidden: tuple[int, ...] = (64,),
     activation: Activation = "relu",
@@ -45,16 +49,22 @@ def vq_vae(
     commitment: float = 0.25,
     decay: float = 0.99,
     revival: float = 0.01,
+    temperature: float = 1.0,
 ) -> Model:
-    """Vector-quantized VAE: images as grids of codes, with a codebook of running averages.
+    """Vector-quantized VAE: images as grids of codes, with any of six quantizers.
 
-    The loss is −log p(x|e) + commitment ‖z − sg(e)‖², in nats and squared units an example; the codebook is learned
-    without a gradient, as running means of the encodings that chose each code.
+    The loss is −log p(x|e) + commitment ‖z − sg(e)‖², in nats and squared units an example, and ‖sg(z) − e‖² besides
+    where the codebook is learned by gradient. Codes start on encodings of the first batch.
 
     Args:
       shape: Shape of one image, taken from the data.
-      num_codes: Entries of the codebook.
+      quantizer: A codebook of running means (ema), the same with the gradient turned as the code is (rotation), a
+        codebook learned by gradient, each channel rounded to levels (finite_scalar), the sum of several codes
+        (residual), or a code drawn from the encoder's logits, at the cost of their KL to uniform (gumbel).
+      num_codes: Entries of the codebook, or of each stage's.
       code_dim: Dimensions of each entry.
+      levels: Levels of each channel of the finite scalar quantizer; their product is the number of codes.
+      stages: Codes that the residual quantizer adds up at each place.
       network: Kind of encoder and decoder.
       hidden: Channels of the encoder's stages, each halving the image; the decoder mirrors them.
       activation: Activation between layers.
@@ -62,33 +72,111 @@ def vq_vae(
       scale: Standard deviation of a Gaussian likelihood.
       fixed_scale: Standard deviation of a Gaussian likelihood where it is fixed.
       commitment: Weight of the term that keeps encodings near their codes.
-      decay: Decay of the codebook's running averages.
+      decay: Decay of the codebook's running averages, and of the counts by which dead codes are known.
       revival: Codes whose running count falls below this many vectors are put back among the encodings; 0 never.
+      temperature: Of the relaxation through which the gumbel quantizer is trained.
 
     Returns:
       A model with one player, ``"vq_vae"``.
 
     Raises:
-      ValueError: for numbers out of range, or data that are not images.
+      ValueError: for numbers out of range, an unknown quantizer, or data that are not images.
     """
-    if num_codes < 1 or code_dim < 1:
-        raise ValueError(f"num_codes and code_dim must be at least 1, got {num_codes} and {code_dim}")
+    if not hidden:
+        raise ValueError("hidden must name the channels of at least one stage, got ()")
+    quantized = make_quantizer(
+        quantizer,
+        num_codes=num_codes,
+        code_dim=code_dim,
+        levels=levels,
+        stages=stages,
+        commitment=commitment,
+        decay=decay,
+        revival=revival,
+        temperature=temperature,
+    )
+    encoder = grid_encoder(network, hidden, shape, activation=activation)
+    decoder = grid_decoder(network, hidden, shape, activation=activation)
+    return quantized_autoencoder(
+        "vq_vae",
+        encoder=nn.Sequential([encoder, nn.Conv(quantized.outputs, (1, 1))]),
+        decoder=nn.Sequential([nn.Conv(hidden[-1], (3, 3)), decoder]),
+        observed=make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale),
+        grid=tuple(-(-size // 2 ** len(hidden)) for size in shape[:2]),
+        quantizer=quantized,
+    )
+
+
+def make_quantizer(
+    name: QuantizerName,
+    *,
+    num_codes: int,
+    code_dim: int,
+    levels: tuple[int, ...],
+    stages: int,
+    commitment: float,
+    decay: float,
+    revival: float,
+    temperature: float,
+) -> Quantizer:
+    """The quantizer of a name; the numbers are those of ``vq_vae``.
+
+    Raises:
+      ValueError: for numbers out of range, or an unknown name.
+    """
+    if num_codes < 1 or code_dim < 1 or stages < 1:
+        raise ValueError(f"num_codes, code_dim and stages must be at least 1, got {num_codes}, {code_dim} and {stages}")
     if commitment < 0 or revival < 0 or not 0 <= decay <= 1:
         raise ValueError(
             f"commitment and revival must not be negative and decay must lie in [0, 1], "
             f"got {commitment}, {revival}, {decay}"
         )
-    if not hidden:
-        raise ValueError("hidden must name the channels of at least one stage, got ()")
-    encoder = nn.Sequential([grid_encoder(network, hidden, shape, activation=activation), nn.Conv(code_dim, (1, 1))])
-    decoder = nn.Sequential([nn.Conv(hidden[-1], (3, 3)), grid_decoder(network, hidden, shape, activation=activation)])
-    observed = make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale)
-    grid = tuple(-(-size // 2 ** len(hidden)) for size in shape[:2])
-    parts = _Parts(encoder, decoder, observed, grid, num_codes, code_dim, commitment, decay, revival)
+    if not levels or min(levels) < 2:
+        raise ValueError(f"levels must be one or more counts of at least 2, got {levels}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    running = functools.partial(ema_quantizer, num_codes, code_dim, commitment=commitment, decay=decay, revival=revival)
+    if name == "ema":
+        return running()
+    if name == "rotation":
+        return running(through=rotation_trick)
+    if name == "gradient":
+        return gradient_quantizer(num_codes, code_dim, commitment=commitment, decay=decay, revival=revival)
+    if name == "residual":
+        return residual_quantizer(
+            num_codes, code_dim, stages=stages, commitment=commitment, decay=decay, revival=revival
+        )
+    if name == "finite_scalar":
+        return finite_scalar_quantizer(levels)
+    if name == "gumbel":
+        return gumbel_quantizer(num_codes, code_dim, temperature=temperature)
+    raise ValueError(f"quantizer must be ema, gradient, rotation, finite_scalar, residual or gumbel, got {name!r}")
+
+
+def quantized_autoencoder(
+    player: str,
+    *,
+    encoder: nn.Module,
+    decoder: nn.Module,
+    observed: Likelihood,
+    grid: tuple[int, ...],
+    quantizer: Quantizer,
+) -> Model:
+    """A model with one player whose code is a grid of indices.
+
+    Args:
+      player: its name.
+      encoder: examples to [batch, *grid, quantizer.outputs].
+      decoder: codes [batch, *grid, quantizer.dim] to what the likelihood takes.
+      observed: −log p(x | outputs).
+      grid: height and width of the codes.
+      quantizer: encodings to codes.
+    """
+    parts = _Parts(player, encoder, decoder, observed, grid, quantizer)
     return Model(
         init=parts.init,
-        losses={_PLAYER: parts.loss},
-        turns={_PLAYER: 1},
+        losses={player: parts.loss},
+        turns={player: 1},
         evaluate=parts.evaluate,
         summarize=parts.summarize,
         encode=parts.encode,
@@ -101,106 +189,96 @@ def vq_vae(
 
 @dataclass(frozen=True)
 class _Parts:
-    """Networks, a likelihood, a grid of codes, and what they compute together; the numbers are the factory's."""
+    """The arguments of ``quantized_autoencoder``, and what they compute together."""
 
+    player: str
     encoder: nn.Module
     decoder: nn.Module
     observed: Likelihood
     grid: tuple[int, ...]
-    num_codes: int
-    code_dim: int
-    commitment: float
-    decay: float
-    revival: float
+    quantizer: Quantizer
 
     def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
         encoder_key, decoder_key, codebook_key = jax.random.split(key, 3)
         likelihood_params, likelihood_statistics = self.observed.init()
+        codebook_params, codebook = self.quantizer.init(codebook_key)
         params = {
             "encoder": self.encoder.init(encoder_key, batch["x"]),
-            "decoder": self.decoder.init(decoder_key, jnp.zeros((1, *self.grid, self.code_dim))),
+            "decoder": self.decoder.init(decoder_key, jnp.zeros((1, *self.grid, self.quantizer.dim))),
+            "codebook": codebook_params,
             "likelihood": likelihood_params,
         }
-        codebook = init_ema_codebook(jax.random.normal(codebook_key, (self.num_codes, self.code_dim)))
-        if self.revival:
-            # Counted as dead, every code starts on an encoding of the first batch.
-            codebook = jax.tree.map(lambda a: self.revival / 2 * a, codebook)
-        return {_PLAYER: params}, {"codebook": codebook, "likelihood": likelihood_statistics}
+        return {self.player: params}, {"codebook": codebook, "likelihood": likelihood_statistics}
 
     def encodings_of(self, params: Params, x: ArrayLike) -> Array:
-        return jnp.asarray(self.encoder.apply(params[_PLAYER]["encoder"], x))
+        return jnp.asarray(self.encoder.apply(params[self.player]["encoder"], x))
 
     def outputs_of(self, params: Params, codes: Array) -> Array:
-        return jnp.asarray(self.decoder.apply(params[_PLAYER]["decoder"], codes))
+        return jnp.asarray(self.decoder.apply(params[self.player]["decoder"], codes))
 
-    def quantize(self, params: Params, codebook: Array, x: ArrayLike) -> tuple[Array, Int[Array, "batch h w"], Array]:
-        encodings = self.encodings_of(params, x)
-        index = nearest_code(encodings, codebook)
-        return encodings, index, lookup(codebook, index)
+    def quantize(self, params: Params, statistics: Any, batch: Batch, key: Array, *, train: bool) -> Quantized:
+        encodings, position = self.encodings_of(params, batch["x"]), batch["position"]
+        codebook = params[self.player]["codebook"]
+        return self.quantizer.quantize(codebook, statistics["codebook"], encodings, key, position, train)
 
     def loss(self, params: Params, statistics: Any, batch: Batch, key: Array, train: bool) -> tuple[Array, Aux]:
-        x, state, axis = batch["x"], statistics["codebook"], device_axis()
-        if train and self.revival:
-            encodings = self.encodings_of(params, x)
-            state = revive_dead_codes(key, state, encodings, threshold=self.revival, axis_name=axis)
-        encodings, index, codes = self.quantize(params, codebook_from_ema(state), x)
-        outputs = self.outputs_of(params, straight_through(encodings, codes))
+        x, own = batch["x"], params[self.player]["likelihood"]
+        quantized = self.quantize(params, statistics, batch, key, train=train)
+        outputs = self.outputs_of(params, quantized.codes)
         in_use = running = statistics["likelihood"]
         if train:
             in_use, running = self.observed.observe(running, outputs, x)
-            # The batch was quantized with the old codebook; only now does it move.
-            state = ema_codebook_update(state, encodings, index, decay=self.decay, axis_name=axis)
-        nll = self.observed.nll(params[_PLAYER]["likelihood"], in_use, outputs, x)
-        committed = commitment_loss(encodings, codes)
+        nll = self.observed.nll(own, in_use, outputs, x)
+        counts = over_devices(jax.lax.psum, code_counts(quantized.index, self.quantizer.num_codes))
         terms = {
             "nll": nll.mean(),
-            "commitment": committed.mean(),
-            **self.use_of_codes(index),
-            **self.observed.terms(params[_PLAYER]["likelihood"], in_use),
+            **{name: term.mean() for name, term in quantized.terms.items()},
+            "perplexity": perplexity(counts),
+            "usage": usage(counts),
+            **self.observed.terms(own, in_use),
         }
-        return (nll + self.commitment * committed).mean(), Aux(terms, {"codebook": state, "likelihood": running})
-
-    def use_of_codes(self, index: Int[Array, "batch h w"]) -> dict[str, Array]:
-        counts = over_devices(jax.lax.psum, jnp.bincount(index.ravel(), length=self.num_codes))
-        return {"perplexity": perplexity(counts), "usage": usage(counts)}
+        after = {"codebook": quantized.statistics, "likelihood": running}
+        return (nll + quantized.penalty).mean(), Aux(terms, after)
 
     def evaluate(self, params: Params, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:
-        x = batch["x"]
-        encodings, index, codes = self.quantize(params, codebook_from_ema(statistics["codebook"]), x)
-        outputs = self.outputs_of(params, codes)
-        nll = self.observed.nll(params[_PLAYER]["likelihood"], statistics["likelihood"], outputs, x)
-        committed = commitment_loss(encodings, codes)
+        x, own, num_codes = batch["x"], params[self.player]["likelihood"], self.quantizer.num_codes
+        quantized = self.quantize(params, statistics, batch, key, train=False)
+        outputs = self.outputs_of(params, quantized.codes)
+        nll = self.observed.nll(own, statistics["likelihood"], outputs, x)
         return {
-            "loss": nll + self.commitment * committed,
+            "loss": nll + quantized.penalty,
             "nll": nll,
-            "commitment": committed,
+            **quantized.terms,
             "squared_error": squared_error(self.observed.mean(outputs), x),
-            "code_frequency": jax.vmap(lambda i: jnp.bincount(i.ravel(), length=self.num_codes) / i.size)(index),
+            "code_frequency": jax.vmap(lambda i: code_counts(i, num_codes) / i.size)(quantized.index),
         }
 
     def summarize(self, means: dict[str, Any]) -> dict[str, Any]:
         frequency = means["code_frequency"]
-        rate = math.prod(self.grid) * kl_one_hot_uniform(self.num_codes)
+        # Without a learned prior every code costs log K, less where it was drawn: −log p(x) ≤ distortion + rate.
+        places = math.prod((*self.grid, *self.quantizer.stages))
+        rate = means.get("kl", places * kl_one_hot_uniform(self.quantizer.num_codes))
         return {
             **{name: value for name, value in means.items() if name != "code_frequency"},
             "perplexity": perplexity(frequency),
             "usage": usage(frequency),
             "dead_codes": np.sum(frequency == 0),
-            # Without a learned prior every code costs log K: −log p(x) ≤ distortion + rate.
             "rate": rate,
             "elbo": -(means["nll"] + rate),
         }
 
-    def encode(self, params: Params, statistics: Any, x: ArrayLike) -> Int[Array, "batch h w"]:
-        return self.quantize(params, codebook_from_ema(statistics["codebook"]), x)[1]
+    def encode(self, params: Params, statistics: Any, x: ArrayLike) -> Int[Array, "batch h w *stages"]:
+        encodings = self.encodings_of(params, x)
+        return self.quantizer.encode(params[self.player]["codebook"], statistics["codebook"], encodings)
 
-    def decode(self, params: Params, statistics: Any, index: Int[ArrayLike, "batch h w"]) -> Array:
-        codes = lookup(codebook_from_ema(statistics["codebook"]), index)
+    def decode(self, params: Params, statistics: Any, index: Int[ArrayLike, "batch h w *stages"]) -> Array:
+        codes = self.quantizer.lookup(params[self.player]["codebook"], statistics["codebook"], index)
         return self.observed.mean(self.outputs_of(params, codes))
 
     def sample(self, params: Params, statistics: PyTree, key: Array, n: int) -> Array:
         """Codes drawn uniformly: a demonstration of why a prior over codes is needed."""
-        return self.decode(params, statistics, jax.random.randint(key, (n, *self.grid), 0, self.num_codes))
+        shape = (n, *self.grid, *self.quantizer.stages)
+        return self.decode(params, statistics, jax.random.randint(key, shape, 0, self.quantizer.num_codes))
 
     def reconstruct(self, params: Params, statistics: PyTree, x: ArrayLike) -> Array:
         return self.decode(params, statistics, self.encode(params, statistics, x))

@@ -62,6 +62,8 @@ def kmeans(
         Lloyd, 1982; Arthur and Vassilvitskii, k-means++: the advantages of careful seeding, 2007.
 
     Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> points = jnp.array([[0.0], [1.0], [9.0], [10.0]])
         >>> result = kmeans(jax.random.key(0), points, 2)
         >>> sorted(result.centroids.ravel().tolist()), float(result.inertia)

@@ -49,6 +49,7 @@ def init_ema_codebook(codebook: Float[ArrayLike, "codes dim"], *, count: Num[Arr
         TypeError: an integer codebook.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> codebook_from_ema(init_ema_codebook(jnp.array([[1.0, 2.0]]), count=4.0)).tolist()
         [[1.0, 2.0]]
     """
@@ -100,6 +101,7 @@ def ema_codebook_update(
         van den Oord et al., Neural Discrete Representation Learning, 2017, appendix A.1.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> state = EmaCodebook(counts=jnp.array([1.0, 1.0]), sums=jnp.array([[2.0], [4.0]]))
         >>> state = ema_codebook_update(state, jnp.array([[1.0], [3.0]]), jnp.array([0, 0]), decay=0.5)
         >>> state.counts.tolist(), codebook_from_ema(state).tolist()
@@ -150,6 +152,7 @@ def codebook_from_ema(state: EmaCodebook, *, smoothing: Num[ArrayLike, ""] = 0.0
         van den Oord et al., Neural Discrete Representation Learning, 2017, appendix A.1.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> state = EmaCodebook(counts=jnp.array([2.0]), sums=jnp.array([[3.0, 4.0]]))
         >>> codebook_from_ema(state).tolist()
         [[1.5, 2.0]]
@@ -197,6 +200,8 @@ def revive_dead_codes(
         Dhariwal et al., Jukebox, 2020, section 3 (random restarts).
 
     Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> state = EmaCodebook(counts=jnp.array([4.0, 0.0]), sums=jnp.array([[4.0], [0.0]]))
         >>> revived = revive_dead_codes(jax.random.key(0), state, jnp.array([[7.0]]), threshold=1.0)
         >>> revived.counts.tolist(), codebook_from_ema(revived).tolist()

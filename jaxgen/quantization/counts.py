@@ -27,6 +27,7 @@ def code_counts(indices: Integer[ArrayLike, "..."], num_codes: int) -> Int[Array
         TypeError: indices that are not integers.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> code_counts(jnp.array([[0, 2], [2, 2]]), 4).tolist()
         [1, 0, 3, 0]
     """
@@ -55,6 +56,7 @@ def perplexity(counts: Num[ArrayLike, "*batch codes"]) -> Float[Array, "*batch"]
         TypeError: counts that are not real.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> perplexity(jnp.array([[5, 5, 0, 0], [1, 1, 1, 1]])).round(4).tolist()
         [2.0, 4.0]
     """
@@ -84,6 +86,7 @@ def usage(counts: Num[ArrayLike, "*batch codes"], *, threshold: Num[ArrayLike, "
         TypeError: counts that are not real.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> float(usage(jnp.array([5, 5, 0, 1])))
         0.75
     """

@@ -39,6 +39,7 @@ def finite_scalar_quantize(encodings: Float[ArrayLike, "..."], *, levels: Sequen
         Mentzer et al., Finite Scalar Quantization: VQ-VAE Made Simple, 2023.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> finite_scalar_quantize(jnp.array([[0.0, 9.0], [0.6, -9.0]]), levels=(3, 4)).tolist()
         [[0.0, 0.5], [1.0, -1.0]]
     """
@@ -78,6 +79,7 @@ def finite_scalar_indices(codes: Float[ArrayLike, "..."], *, levels: Sequence[in
         TypeError: integer codes.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> finite_scalar_indices(jnp.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 0.5]]), levels=(3, 4)).tolist()
         [0, 2, 11]
     """
@@ -115,6 +117,7 @@ def finite_scalar_codes(indices: Integer[ArrayLike, "*batch"], *, levels: Sequen
         TypeError: indices that are not integers.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> finite_scalar_codes(jnp.array([0, 2, 11]), levels=(3, 4)).tolist()
         [[-1.0, -1.0], [1.0, -1.0], [1.0, 0.5]]
     """

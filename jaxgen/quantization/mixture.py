@@ -84,6 +84,8 @@ def gaussian_mixture(
         Dempster, Laird and Rubin, Maximum likelihood from incomplete data via the EM algorithm, 1977.
 
     Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> points = jnp.array([[-1.0], [1.0], [9.0], [11.0]])
         >>> mixture = gaussian_mixture(jax.random.key(0), points, 2, covariance="spherical")
         >>> sorted(mixture.means.ravel().round(2).tolist()), mixture.covariances.round(2).tolist()
@@ -134,6 +136,7 @@ def mixture_log_joint(points: Float[ArrayLike, "..."], mixture: GaussianMixture)
         TypeError: integer points.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> mixture = GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.ones(1), jnp.array(0.0))
         >>> mixture_log_joint(jnp.zeros((1, 2)), mixture).round(4).tolist()
         [[-1.83...]]

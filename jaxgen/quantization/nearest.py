@@ -53,6 +53,7 @@ def nearest_code(
         TypeError: integer vectors or codebook.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> codebook = jnp.array([[0.0, 0.0], [1.0, 1.0]])
         >>> nearest_code(jnp.array([[0.2, 0.1], [0.9, 0.6], [0.5, 0.5]]), codebook).tolist()
         [0, 1, 0]
@@ -181,6 +182,7 @@ def lookup(codebook: Float[ArrayLike, "..."], indices: Integer[ArrayLike, "*batc
         TypeError: indices that are not integers.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> lookup(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0, 1])).tolist()
         [[3.0, 4.0], [1.0, 2.0], [3.0, 4.0]]
     """

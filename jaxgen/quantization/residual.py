@@ -40,6 +40,7 @@ def residual_nearest_codes(
         Lee et al., Autoregressive Image Generation using Residual Quantization, 2022.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> codebooks = jnp.array([[[0.0], [8.0]], [[-1.0], [2.0]]])
         >>> residual_nearest_codes(jnp.array([[9.5], [-0.5]]), codebooks).tolist()
         [[1, 1], [0, 0]]
@@ -82,6 +83,7 @@ def residual_lookup(
         TypeError: indices that are not integers.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> codebooks = jnp.array([[[0.0], [8.0]], [[-1.0], [2.0]]])
         >>> residual_lookup(codebooks, jnp.array([[1, 1], [0, 0]])).tolist()
         [[10.0], [-1.0]]
@@ -120,6 +122,8 @@ def residual_kmeans(
             finite.
 
     Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> points = jnp.array([[0.0], [1.0], [10.0], [11.0]])
         >>> codebooks = residual_kmeans(jax.random.key(0), points, 2, num_stages=2)
         >>> residual_lookup(codebooks, residual_nearest_codes(points, codebooks)).ravel().tolist()

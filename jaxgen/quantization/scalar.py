@@ -49,6 +49,7 @@ def quantize_scalar(
         TypeError: integer values.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> quantizer = lloyd_max_from_samples(jnp.array([0.0, 1.0, 9.0, 10.0]), 2)
         >>> levels, indices = quantize_scalar(jnp.array([-3.0, 4.0, 6.0]), quantizer)
         >>> levels.tolist(), indices.tolist()
@@ -93,6 +94,7 @@ def lloyd_max(
         Lloyd, Least squares quantization in PCM, 1982; Max, Quantizing for minimum distortion, 1960.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> gaussian = lambda x: jnp.exp(-(x**2) / 2) / jnp.sqrt(2 * jnp.pi)
         >>> quantizer = lloyd_max(gaussian, 2, support=(-jnp.inf, jnp.inf))
         >>> [round(float(level), 4) for level in quantizer.levels], round(float(quantizer.distortion), 5)
@@ -148,6 +150,7 @@ def lloyd_max_from_samples(samples: Num[ArrayLike, "..."], num_levels: int) -> S
         Lloyd, Least squares quantization in PCM, 1982.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> quantizer = lloyd_max_from_samples(jnp.array([0.0, 1.0, 9.0, 10.0]), 2)
         >>> quantizer.levels.tolist(), quantizer.boundaries.tolist(), float(quantizer.distortion)
         ([0.5, 9.5], [5.0], 0.25)
@@ -194,6 +197,7 @@ def optimal_scalar_quantizer(samples: Num[ArrayLike, "..."], num_levels: int) ->
         Bruce, Optimum quantization, 1965; Wu, Optimal quantization by matrix searching, 1991.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> quantizer = optimal_scalar_quantizer(jnp.array([0.0, 1.0, 9.0, 10.0, 20.0]), 3)
         >>> quantizer.levels.tolist(), round(float(quantizer.distortion), 6)
         ([0.5, 9.5, 20.0], 0.2)

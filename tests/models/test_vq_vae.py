@@ -122,7 +122,7 @@ def test_the_codebook_has_no_gradient_and_the_encoder_that_of_its_code(x64):
     # Straight through: what would move the code moves the encoding, and the commitment pulls besides.
     cotangent = of_codes + 0.4 * 2 * (encodings - codes) / len(x)
     _, pull = jax.vjp(lambda own: ENCODER.apply(own, x), params["vq_vae"]["encoder"])
-    expected = {"encoder": pull(cotangent)[0], "decoder": of_decoder, "likelihood": {}}
+    expected = {"encoder": pull(cotangent)[0], "decoder": of_decoder, "codebook": {}, "likelihood": {}}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), gradient["vq_vae"], expected)
     assert any(np.any(np.abs(a) > 1e-3) for a in jax.tree.leaves(gradient["vq_vae"]["encoder"]))
 
@@ -236,11 +236,15 @@ def test_encodings_far_from_every_code_stay_finite_and_half_precision_is_refined
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_codes": 0}, "num_codes and code_dim must be at least 1, got 0 and 2"),
-        ({"code_dim": 0}, "num_codes and code_dim must be at least 1, got 5 and 0"),
+        ({"num_codes": 0}, "num_codes, code_dim and stages must be at least 1, got 0, 2 and 4"),
+        ({"code_dim": 0}, "num_codes, code_dim and stages must be at least 1, got 5, 0 and 4"),
         ({"commitment": -0.1}, "commitment and revival must not be negative"),
         ({"revival": -0.1}, "commitment and revival must not be negative"),
         ({"decay": 1.1}, r"decay must lie in \[0, 1\], got 0.25, 0.0, 1.1"),
+        ({"stages": 0}, "stages must be at least 1, got 5, 2 and 0"),
+        ({"levels": ()}, r"levels must be one or more counts of at least 2, got \(\)"),
+        ({"levels": (3, 1)}, r"levels must be one or more counts of at least 2, got \(3, 1\)"),
+        ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
         ({"hidden": ()}, r"at least one stage, got \(\)"),
         ({"shape": (64,)}, r"codes needs images .* got examples of shape \(64,\)$"),
     ],

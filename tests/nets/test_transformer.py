@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from grids import (
     BITS,
-    ENTROPY,
     SMALL_BITS,
     assert_frequencies,
     influence,
-    learned,
     log_probabilities,
     random_parameters,
 )
