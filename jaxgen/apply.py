@@ -20,6 +20,7 @@ from jaxgen.runs import (
     SplitName,
     Which,
     check_levels,
+    check_number,
     compilation_cache,
     open_run,
     preparation,
@@ -170,6 +171,8 @@ def impute(
     if num < 1 or draws < 1:
         name, value = ("num", num) if num < 1 else ("draws", draws)
         raise UserError(f"--{name} must be at least 1, got {value}")
+    check_number("--num", num)
+    check_number("--draws", draws)
     check_seeds(seed)
     dataset = dataset_for(run, data, data_dir)
     split = dict(dataset.test)
@@ -310,7 +313,7 @@ def _batches(split: Mapping[str, np.ndarray]) -> Iterator[tuple[dict[str, np.nda
 
 
 def _joined(batches: Iterable[tuple[Array, int]]) -> np.ndarray:
-    return np.concatenate([np.asarray(values)[:count] for values, count in batches])
+    return np.concatenate([np.asarray(jax.block_until_ready(values))[:count] for values, count in batches])
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> Path:

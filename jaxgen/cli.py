@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from jaxgen import flags, interrupt, process
-from jaxgen.errors import UserError, nearest
+from jaxgen.errors import UserError, memory_error, nearest
 
 Which = Literal["best", "last"]
+
+#: What takes less memory, by command.
+_LESS = {
+    "train": "lower --batch-size, --seeds, or the model's sizes, such as --hidden and --latents",
+    "evaluate": "lower --importance-samples",
+    "sample": "lower --num",
+    "impute": "lower --num or --draws",
+}
 
 #: What one does first, in the README too.
 FIRST = (
@@ -52,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
+        if lacking := memory_error(error):
+            return _mistake(f"{lacking}; {_LESS.get(name, 'close other programs, or take a machine with more of it')}")
         if interrupt.pressed and "jaxgen.training" not in sys.modules:
             return 130  # an import that Ctrl-C broke raises anything
         interrupted = _interrupted(error)

@@ -24,6 +24,25 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known)}"
 
 
+def memory_error(error: BaseException) -> str | None:
+    """What memory was not enough for, where that is what an exception is about; else ``None``.
+
+    >>> memory_error(MemoryError("Unable to allocate 7.28 TiB for an array with shape (1000000000000,)"))
+    'out of memory (7.28 TiB at once)'
+    >>> memory_error(RuntimeError("RESOURCE_EXHAUSTED: of another library"))
+    """
+    if type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError"):
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            return None
+    elif not isinstance(error, MemoryError):
+        return None
+    found = re.search(r"allocat\w+ ([\d.]*\d)\.? ?(bytes|[KMGTPE]iB)", str(error))
+    if not found:
+        return "out of memory"
+    size = f"{int(found[1]) / 2**30:,.2f} GiB" if found[2] == "bytes" else f"{found[1]} {found[2]}"
+    return f"out of memory ({size} at once)"
+
+
 def storage_error(error: BaseException) -> OSError | None:
     """What the operating system refused, where that is what an exception of the storage is about; else ``None``.
 

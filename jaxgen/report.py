@@ -22,10 +22,10 @@ from jaxgen.meanings import figure_rows, in_nats
 from jaxgen.metrics import mutual_information
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
 from jaxgen.pictures import curves, pictures, sample_figure
-from jaxgen.runs import DATA_ARGUMENTS, Run, Which, compilation_cache, factory, open_run, preparation
+from jaxgen.runs import DATA_ARGUMENTS, Run, Which, check_number, compilation_cache, factory, open_run, preparation
 from jaxgen.shown import Drawn, Shown
 from jaxgen.training import evaluate as evaluation
-from jaxgen.training.devices import Devices, replicate
+from jaxgen.training.devices import Devices, check_fits, replicate
 from jaxgen.training.feed import num_bytes
 from jaxgen.training.options import Options, check_seeds, num_steps
 from jaxgen.whole import whole
@@ -51,6 +51,7 @@ def evaluate(path: str | Path, *, which: Which = "best", importance_samples: int
     if importance_samples is not None and importance_samples < 0:
         raise UserError(f"--importance-samples must be at least 0, got {importance_samples}; 0 leaves the estimate out")
     overrides = {} if importance_samples is None else {"importance_samples": importance_samples}
+    check_number("--importance-samples", importance_samples)
     if overrides and "importance_samples" not in config["arguments"]:
         raise UserError(f"{config['model']} has no --importance-samples: it gives no estimate of log p(x)")
     run, dataset = open_run(path, index=None, which=which, overrides=overrides), _dataset(config)
@@ -134,11 +135,14 @@ def sample(
     compilation_cache()
     if num < 1:
         raise UserError(f"--num must be at least 1, got {num}")
+    check_number("--num", num)
     check_seeds(seed)
     run = open_run(path, index=index, which=which)
     if run.model.sample is None:
         raise UserError(f"{run.config['model']} is not a generative model: it does not sample")
     shown = Shown(run, _dataset(run.config))
+    samples = jax.ShapeDtypeStruct((num, *shown.dataset.shape), np.float32)
+    check_fits(samples, Devices(jax.local_devices()[:1]), what="samples", lower="--num")
     arrays = {"x": shown.sample(num, seed=seed), "condition": shown.to_tell(num)}
     target = save_arrays(out or Path(path) / "samples.npz", {name: a for name, a in arrays.items() if a is not None})
     if not shown.drawable:

@@ -92,7 +92,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
     for argument, value in given.items():
         for number in value if isinstance(value, tuple) else (value,):
-            _check_number(f"{name}: --{argument.replace('_', '-')}", number)
+            check_number(f"{name}: --{argument.replace('_', '-')}", number)
     try:
         signature.bind(**given)
     except TypeError as error:
@@ -103,8 +103,12 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
         raise UserError(f"{name}: {error}") from error
 
 
-def _check_number(name: str, value: Any) -> None:
-    """Of whatever argument: NaN passes a check for a negative number, and arrays count in 32 bits."""
+def check_number(name: str, value: Any) -> None:
+    """Of whatever argument: NaN passes a check for a negative number, and arrays count in 32 bits.
+
+    Raises:
+      UserError: for what is not finite, or no shape.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name} must be finite, got {value}")
     if isinstance(value, int) and abs(value) >= 2**31:

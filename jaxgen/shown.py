@@ -125,4 +125,4 @@ class Shown:
         assert function is not None
         given = {} if told is None else {"condition": told}
         compiled = self._compiled.setdefault(name, jax.jit(function))
-        return np.asarray(compiled(self.run.params, self.run.statistics, *arrays, **given))
+        return np.asarray(jax.block_until_ready(compiled(self.run.params, self.run.statistics, *arrays, **given)))

@@ -46,6 +46,21 @@ _RULES = (
         lambda first, last: first != last,
         "a --final-temperature that is not the --temperature",
     ),
+    _Rule(
+        ("num_codes", "code_dim"),
+        ("quantizer",),
+        lambda quantizer: quantizer != "finite_scalar",
+        "a --quantizer other than finite_scalar",
+    ),
+    _Rule(("levels",), ("quantizer",), lambda quantizer: quantizer == "finite_scalar", "--quantizer finite_scalar"),
+    _Rule(("stages",), ("quantizer",), lambda quantizer: quantizer == "residual", "--quantizer residual"),
+    _Rule(("temperature",), ("quantizer",), lambda quantizer: quantizer == "gumbel", "--quantizer gumbel"),
+    _Rule(
+        ("commitment", "decay", "revival"),
+        ("quantizer",),
+        lambda quantizer: quantizer not in ("finite_scalar", "gumbel"),
+        "--quantizer ema, gradient, rotation or residual",
+    ),
     _Rule(("level",), ("corruption",), lambda corruption: corruption != "none", "a --corruption other than none"),
     _Rule(("corruption", "level"), ("pretrain",), lambda pretrain: pretrain > 0, "a --pretrain above 0"),
     _Rule(

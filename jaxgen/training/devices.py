@@ -3,8 +3,13 @@
 A function is written for one device, with the axis name ``jaxgen.model.AXIS``, and mapped with ``jax.pmap``; a single
 device is the case n = 1 of the same path. Replicas (seeds) are a ``vmap`` under it. What is mapped has a leading
 device axis, then a replica axis if there are several replicas.
+
+Whatever becomes a NumPy array is waited for first, here and elsewhere: where memory ran out, waiting raises the error,
+while JAX 0.10 on a CPU never returns from the conversion, or ends the process.
 """
 
+import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -59,6 +64,30 @@ def choose(num_devices: int | None, *, batch_size: int, replicas: int = 1) -> De
     return devices
 
 
+def check_fits(shapes: PyTree, devices: Devices, *, what: str, lower: str) -> None:
+    """Stops where something is larger than the memory, before any of it is there.
+
+    A CPU gives out more memory than it has; the system then ends the process without a word.
+
+    Args:
+      shapes: of what each device is to hold.
+      devices: a CPU's share its memory.
+      what: it is, for the message.
+      lower: what makes it smaller.
+
+    Raises:
+      UserError: with the sizes of both.
+    """
+    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    limit = (devices.local[0].memory_stats() or {}).get("bytes_limit")
+    there = limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(devices.local)
+    if needed > there:
+        raise UserError(
+            f"{what} of {needed / 1e9:,.1f} GB do not fit into the {there / 1e9:,.1f} GB that each device has; "
+            f"lower {lower}"
+        )
+
+
 def parallel(
     function: Callable[..., Any],
     devices: Devices,
@@ -82,6 +111,7 @@ def parallel(
 
 def replicate(tree: PyTree, devices: Devices) -> PyTree:
     """A copy for each device, on a new leading axis."""
+    jax.block_until_ready(tree)
     sharding = devices.sharding(split=True)
     return jax.tree.map(
         lambda a: jax.device_put(np.broadcast_to(a, (len(devices.local), *np.shape(a))), sharding), tree
@@ -90,6 +120,7 @@ def replicate(tree: PyTree, devices: Devices) -> PyTree:
 
 def first(tree: PyTree) -> PyTree:
     """The first device's part, as NumPy arrays: what was replicated is equal on all."""
+    jax.block_until_ready(tree)
     return jax.tree.map(lambda a: np.asarray(a.addressable_shards[0].data)[0], tree)
 
 

@@ -178,4 +178,7 @@ def coverage(model: Model, dataset: Dataset, params: PyTree, statistics: PyTree,
         values = dataset.test[model.condition.name]
         told["condition"] = np.asarray(values[np.arange(_COVERAGE_SAMPLES) * len(values) // _COVERAGE_SAMPLES])
     found = _measure(model.sample, replicas)(params, statistics, told, centers, radius)
-    return {name: np.asarray(value, np.float64).tolist() for name, value in jax.device_get(found).items()}
+    return {
+        name: np.asarray(value, np.float64).tolist()
+        for name, value in jax.device_get(jax.block_until_ready(found)).items()
+    }

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from jaxgen.errors import UserError
 from jaxgen.model import Model, check_players
 from jaxgen.training import evaluate as evaluation
 from jaxgen.training.checkpoint import Checkpoints
-from jaxgen.training.devices import Devices, agree, choose, first, on_first, parallel, replicate
+from jaxgen.training.devices import Devices, agree, check_fits, choose, first, on_first, parallel, replicate
 from jaxgen.training.feed import Feed, num_bytes
 from jaxgen.training.nonfinite import Game, check_figures, check_finite
 from jaxgen.training.options import Options, make_optimizers, measure_every, num_steps, with_intervals
@@ -135,7 +135,7 @@ class _Run:
         self.model, self.dataset, self.options = model, dataset, options
         self.checkpoints, self.writers = checkpoints, writers
         self.game = Game(model.turns, len(dataset.train["x"]), options, lambda: _largest(dataset))
-        seeds = [options.seed + i for i in range(options.seeds)]
+        seeds = range(options.seed, options.seed + options.seeds)
         self.devices: Devices = choose(num_devices, batch_size=options.batch_size, replicas=len(seeds))
         prepare = make_prepare(scale=dataset.scale, binarize=options.binarize, dequantize=options.dequantize)
         budget = options.memory_budget * 2**20
@@ -161,13 +161,15 @@ class _Run:
         self.start, self.figures, self.logged = 0, {}, _Sums()
         self.state = replicate(self._begin(Creator(model, optimizers), prepare, seeds), self.devices)
 
-    def _begin(self, creator: Creator, prepare: Prepare, seeds: list[int]) -> State:
+    def _begin(self, creator: Creator, prepare: Prepare, seeds: Sequence[int]) -> State:
         """The newest checkpoint, for which nothing is initialized; else the state before the first round."""
         # The first two raw examples, in network units: shapes are all that initialization needs.
         raw = {name: np.asarray(a[:2]) for name, a in self.dataset.train.items()} | {"position": np.arange(2)}
         keys = jax.random.split(jax.random.key(0), 2)
+        shapes = creator.shapes(jax.eval_shape(prepare, keys, raw), replicas=len(seeds))
+        smaller = "the model's sizes, such as --hidden and --latents, or --seeds"
+        check_fits(shapes, self.devices, what="parameters and optimizers", lower=smaller)
         if self.checkpoints is not None:
-            shapes = creator.shapes(jax.eval_shape(prepare, keys, raw), replicas=len(seeds))
             restored = self.checkpoints.restore(shapes)
             if restored is not None:
                 self.start, self.figures = restored.step, restored.record["figures"]

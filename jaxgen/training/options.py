@@ -83,8 +83,16 @@ def num_steps(options: Options, *, num_examples: int, updates: int) -> int:
             f"give --batch-size {num_examples} or less"
         )
     if options.epochs is None:
-        return options.steps or DEFAULT_STEPS
-    return max(1, options.epochs * (num_examples // options.batch_size) // updates)
+        steps = options.steps or DEFAULT_STEPS
+    else:
+        steps = max(1, options.epochs * (num_examples // options.batch_size) // updates)
+    for name, count in {
+        "--seeds": options.seeds,
+        "--steps" if options.steps else "the steps of --epochs": steps,
+    }.items():
+        if count >= 2**31:  # a state counts its steps in 32 bits
+            raise UserError(f"{name} must be below 2³¹, got {count}")
+    return steps
 
 
 def check_seeds(seed: int, count: int = 1) -> None:

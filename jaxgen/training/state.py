@@ -47,7 +47,7 @@ class Creator:
         Raises:
           ValueError: if parameters, losses, turns and optimizers do not name the same players.
         """
-        states = [self._create(jax.random.key(seed), batch) for seed in seeds]
+        states = jax.block_until_ready([self._create(jax.random.key(seed), batch) for seed in seeds])
         return states[0] if len(states) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *states)
 
     def shapes(self, batch: Mapping[str, Any], *, replicas: int) -> State:

@@ -4,11 +4,12 @@ import re
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 from cli.commands import SMALL, TRAIN, refused, sentence
-from jaxgen import runs
+from jaxgen import cli, runs
 from jaxgen.cli import main
 
 
@@ -27,6 +28,9 @@ def test_an_unknown_command_model_or_data_set_suggests_the_nearest(capsys, tmp_p
     [
         (["--dequantize"], "--dequantize and --binarize threshold exclude each other"),
         (["--steps", "0"], "--steps must be at least 1, got 0"),
+        (["--steps", "3000000000"], "--steps must be below 2³¹, got 3000000000"),
+        (["--epochs", "1000000000"], "the steps of --epochs must be below 2³¹, got 11000000000"),
+        (["--seeds", "3000000000"], "--seeds must be below 2³¹, got 3000000000"),
         (["--steps", "-3"], "--steps must be at least 1, got -3"),
         (["--epochs", "0"], "--epochs must be at least 1, got 0"),
         (["--epochs", "-1"], "--epochs must be at least 1, got -1"),
@@ -207,3 +211,62 @@ def test_a_warning_is_one_line_that_names_the_flags_and_comes_after_mistakes(tmp
     done = subprocess.run([*command, "--steps", "1"], capture_output=True, text=True)
     [warned] = [line for line in done.stderr.splitlines() if re.search(r"\bwarn", line, re.IGNORECASE)]
     assert re.match("jaxgen: warning: digits: .*--binarize dynamic, or --likelihood continuous_bernoulli", warned)
+
+
+@pytest.mark.parametrize("more", [["--hidden", "1000000000"], ["--seeds", "1000000000"]])
+def test_a_model_larger_than_the_memory_is_refused_before_it_is_made(capsys, tmp_path, more):
+    arguments = [*TRAIN, *more, "--workdir", str(tmp_path / "run")]
+    last = refused(capsys, *arguments).splitlines()[-1]
+    assert re.search(
+        r"parameters and optimizers of [\d,.]+ GB do not fit into the [\d,.]+ GB .*; lower .*--hidden", last
+    )
+    assert not any((tmp_path / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sample", "--num", "3000000000"], "--num must be below 2³¹, got 3000000000"),
+        (["sample", "--num", "2000000000"], "samples of 512.0 GB do not fit into the .* GB .*; lower --num"),
+        (["impute", "--num", "3000000000"], "--num must be below 2³¹"),
+        (["impute", "--draws", "3000000000"], "--draws must be below 2³¹"),
+        (["evaluate", "--importance-samples", "3000000000"], "--importance-samples must be below 2³¹"),
+    ],
+)
+def test_numbers_that_no_array_or_no_memory_holds_are_refused_at_once(capsys, finished, arguments, message):
+    assert re.search(message, sentence(capsys, arguments[0], str(finished), *arguments[1:]))
+
+
+XLA = "RESOURCE_EXHAUSTED: Out of memory allocating 200000000000 bytes."
+NUMPY = "Unable to allocate 745. GiB for an array with shape (100000000000,) and data type float64"
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "message"),
+    [
+        ("sample", jax.errors.JaxRuntimeError(XLA), r"out of memory \(186.26 GiB at once\); lower --num\n"),
+        ("evaluate", MemoryError(NUMPY), r"out of memory \(745 GiB at once\); lower --importance-samples\n"),
+        ("report", MemoryError(), "out of memory; close other programs, or take a machine with more"),
+        (
+            "train",
+            jax.errors.JaxRuntimeError(XLA.replace("200000000000 bytes", "3.5GiB")),
+            "3.5 GiB .*lower --batch-size",
+        ),
+    ],
+)
+def test_memory_that_runs_out_is_one_sentence(capsys, monkeypatch, command, error, message):
+    def run_out(_arguments):
+        raise error
+
+    monkeypatch.setitem(cli.COMMANDS, command, run_out)
+    assert re.search(message, sentence(capsys, command))
+
+
+@pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError("INTERNAL: bug"), RuntimeError(XLA), ValueError(XLA)])
+def test_no_other_error_is_taken_for_want_of_memory(monkeypatch, error):
+    def fail(_arguments):
+        raise error
+
+    monkeypatch.setitem(cli.COMMANDS, "sample", fail)
+    with pytest.raises(type(error)):
+        main(["sample"])

@@ -1,6 +1,7 @@
 """The VQ-VAE: nearest codes by brute force, gradients by hand, statistics that move in training alone."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,12 @@ import pytest
 import scipy.stats
 from flax import linen as nn
 
+from jaxgen.errors import UserError
 from jaxgen.model import AXIS
 from jaxgen.models import vq_vae
 from jaxgen.nets import ConvDecoder, ConvEncoder
 from jaxgen.quantization import EmaCodebook
+from jaxgen.unused import check_used
 
 SHAPE, CODES, DIM, HIDDEN, SIGMA = (6, 5, 1), 5, 2, (3,), 0.7
 CELLS = 9  # a grid of 3 × 3
@@ -252,3 +255,31 @@ def test_encodings_far_from_every_code_stay_finite_and_half_precision_is_refined
 def test_settings_that_make_no_vq_vae_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         vq_vae(**(SMALL | options))
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "given", "needed"),
+    [
+        ("finite_scalar", {"num_codes": 7}, "ema"),
+        ("finite_scalar", {"code_dim": 5}, "gumbel"),
+        ("ema", {"levels": (3, 3)}, "finite_scalar"),
+        ("rotation", {"stages": 2}, "residual"),
+        ("gradient", {"temperature": 0.5}, "gumbel"),
+        ("gumbel", {"commitment": 0.5}, "gradient"),
+        ("finite_scalar", {"decay": 0.5}, "rotation"),
+        ("gumbel", {"revival": 0.5}, "residual"),
+    ],
+)
+def test_an_argument_of_another_quantizer_is_refused_and_changes_nothing(quantizer, given, needed):
+    defaults = {p.name: p.default for p in inspect.signature(vq_vae).parameters.values()}
+    with pytest.raises(UserError, match=r"would change nothing here: it takes .*--quantizer"):
+        check_used(defaults | given | {"quantizer": quantizer}, defaults)
+    check_used(defaults | given | {"quantizer": needed}, defaults)
+    batch = {"x": jnp.asarray(np.random.default_rng(3).uniform(size=(4, *SHAPE)), jnp.float32)}
+    batch["position"] = jnp.arange(4)
+
+    def learned(**options):
+        model = vq_vae(**({"shape": SHAPE, "hidden": (3,)} | options))
+        return jax.jit(lambda p, s: model.losses["vq_vae"](p, s, batch, KEY, True))(*model.init(KEY, batch))
+
+    jax.tree.map(np.testing.assert_array_equal, learned(quantizer=quantizer, **given), learned(quantizer=quantizer))

@@ -1,5 +1,7 @@
 """The number of devices, the place of the data and the number of replicas change no result."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from toys import Counted, denoiser, force_streaming, numbered
 from jaxgen import runs
 from jaxgen.data import load
 from jaxgen.data.prepare import make_prepare
+from jaxgen.errors import UserError
 from jaxgen.training import Options, train
-from jaxgen.training.devices import Devices, parallel
+from jaxgen.training.devices import Devices, check_fits, first, parallel, replicate
 
 # What sums over the whole batch: free bits, the optimal scale, the EMA codebook with revival, batches of both players.
 MODELS = {
@@ -167,3 +170,41 @@ def test_one_device_asks_nobody(name):
 
     assert collectives(1) == 0
     assert collectives(2) > 0
+
+
+class _Lacking:
+    """What a computation left that memory did not suffice for: to convert it would end the process."""
+
+    shape, dtype = (2,), np.dtype(np.float32)
+
+    def block_until_ready(self):
+        raise MemoryError
+
+    def __array__(self, *_):
+        raise AssertionError("converted before it was waited for")
+
+    addressable_shards = property(__array__)
+
+
+@pytest.mark.parametrize("convert", [first, lambda tree: replicate(tree, Devices(jax.local_devices()[:2]))])
+def test_what_memory_did_not_suffice_for_is_an_error_and_not_the_end(convert):
+    with pytest.raises(MemoryError):
+        convert({"a": np.zeros(2), "b": _Lacking()})
+
+
+def test_what_does_not_fit_into_memory_is_refused_by_its_size(monkeypatch):
+    class Small:
+        def memory_stats(self):
+            return {"bytes_limit": 2_000_000_000}
+
+    devices, here = Devices([Small(), Small()]), Devices(jax.local_devices()[:4])
+    shapes = {"a": jax.ShapeDtypeStruct((250_000, 1000), np.float32), "b": jax.ShapeDtypeStruct((1000,), np.uint8)}
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 2_000_000}.__getitem__)
+    with pytest.raises(
+        UserError, match=r"^things of 1\.0 GB do not fit into the 0\.5 GB that each device has; lower it$"
+    ):
+        check_fits(shapes, here, what="things", lower="it")
+    check_fits(shapes, devices, what="things", lower="it")
+    check_fits({"a": shapes["a"]}, Devices(here.local[:2]), what="things", lower="it")
+    with pytest.raises(UserError, match=r"2\.0 GB do not fit into the 2\.0 GB"):
+        check_fits([shapes, shapes], devices, what="things", lower="it")
