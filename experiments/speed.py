@@ -1,19 +1,16 @@
-"""How fast the functional core and the trainer are, beside a reference on the same machine.
+"""How fast the functional core and the trainer are, and how little memory they take, beside references on one machine.
 
-Command:   python experiments/speed.py [CASE ...]        (no CASE: all but the long ones; --list names them)
-Hardware:  two CPU cores, nothing else running; the ratios, not the times, carry over to another machine
-Time:      about two minutes; nearest_code_million, only when it is named, some minutes more
-Expected:  nearest_code          at most 1.7 times the bare matrix product of the same chunks (measured 1.3)
-           kmeans                at most 1.1 times scikit-learn's Lloyd per iteration (measured 0.93 to 1.13)
-           optimal_scalar        a few seconds for 10^5 samples and 64 levels (measured 5 s)
-           epoch                 at most 1.10 times a hand-written scan (measured 1.06 to 1.13)
-           startup               at most 6 s from the start of the process to the first step, cache warm (1.6)
-           memory                at most 1500 MB for an MNIST-sized run (540); streaming holds it flat: 589 MB for
-                                 1.6 GB beside 602 MB for 0.16 GB
-           nearest_code_memory   10^6 vectors × 65,536 codes × 64 under 2000 MB (measured 316)
-           nearest_code_million  the same, run: the process's peak under 2000 MB (measured 810)
+command:   python experiments/speed.py [CASE ...]
+hardware:  two CPU cores, nothing else running; the ratios, not the times, carry over to another machine
+time:      2 minutes, and some more for nearest_code_million
+expected:  nearest code at most 1.7 times the bare matrix product, k-means 1.1 times scikit-learn, an epoch 1.1 times a
+           hand-written scan, 6 s from a warm start to the first step, 1500 MB for a run on MNIST
+source:    own gates
 
-A case is a function that returns rows of (what, ours, reference, unit); `@case` makes it known.
+Without a CASE all are looked at but the long one; --list names them. `reproduce.py speed` takes all, each as many times
+as there are seeds, and keeps them.
+
+A case is a function of an empty folder that returns figures; `@case` makes it known.
 """
 
 import argparse
@@ -27,36 +24,41 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from figures import Figure, Outcome, as_record, show
 
+Case = Callable[[Path], list[Figure]]
 
-class Row(NamedTuple):
-    what: str
-    ours: float
-    reference: float
-    unit: str
-
-
-CASES: dict[str, Callable[[], list[Row]]] = {}
-#: Cases that run only when they are named.
+CASES: dict[str, Case] = {}
+#: Cases that are looked at only when they are named.
 LONG: set[str] = set()
 
 
-def case(function: Callable[[], list[Row]]) -> Callable[[], list[Row]]:
+def case(function: Case) -> Case:
     """Register a case under its function's name."""
     CASES[function.__name__] = function
     return function
 
 
-def long_case(function: Callable[[], list[Row]]) -> Callable[[], list[Row]]:
+def long_case(function: Case) -> Case:
     """Register a case that takes minutes."""
     LONG.add(function.__name__)
     return case(function)
+
+
+def at_most(name: str, value: float, unit: str, bound: float, source: str = "own gate") -> Figure:
+    """A figure that must not exceed its bound."""
+    return Figure(name, [value], unit, bound, source, 0.0, "below")
+
+
+def measured(name: str, value: float, unit: str) -> Figure:
+    """A figure of this machine alone."""
+    return Figure(name, [value], unit, None, "own measurement")
 
 
 def best_time(*functions: Callable[[], object], repeats: int = 10) -> list[float]:
@@ -73,7 +75,7 @@ def best_time(*functions: Callable[[], object], repeats: int = 10) -> list[float
 
 
 @case
-def nearest_code() -> list[Row]:
+def nearest_code(_folder: Path) -> list[Figure]:
     """16,384 vectors × 8,192 codes × 64, beside the bare product of the same chunks and a plain argmin."""
     from jaxgen.quantization import nearest_code
 
@@ -92,14 +94,15 @@ def nearest_code() -> list[Row]:
     differing = float(jnp.mean(ours(vectors) != plain(vectors)))
     seconds = best_time(lambda: ours(vectors), lambda: bare(vectors), lambda: plain(vectors))
     return [
-        Row("beside the bare matrix product", seconds[0] * 1e3, seconds[1] * 1e3, "ms"),
-        Row("beside the plain argmin", seconds[0] * 1e3, seconds[2] * 1e3, "ms"),
-        Row("codes other than the plain argmin's", differing, 0.0, "share"),
+        at_most("time over the bare matrix product's", seconds[0] / seconds[1], "", 1.7),
+        measured("time", seconds[0] * 1e3, "ms"),
+        measured("time over the plain argmin's", seconds[0] / seconds[2], ""),
+        at_most("codes other than the plain argmin's", differing, "share", 1e-3),
     ]
 
 
 @case
-def kmeans() -> list[Row]:
+def kmeans(_folder: Path) -> list[Figure]:
     """60,000 × 784, K = 64: one Lloyd iteration and the inertia after 33, from one start."""
     from sklearn.cluster import KMeans
 
@@ -119,14 +122,16 @@ def kmeans() -> list[Row]:
         warnings.simplefilter("ignore")  # scikit-learn says that it was stopped before it converged
         seconds = best_time(lambda: ours(3), lambda: ours(33), lambda: reference(3), lambda: reference(33), repeats=5)
         inertia = float(ours(33).inertia), float(reference(33).inertia_)
+    ours_each, reference_each = (seconds[1] - seconds[0]) / 30, (seconds[3] - seconds[2]) / 30
     return [
-        Row("one iteration", (seconds[1] - seconds[0]) * 1000 / 30, (seconds[3] - seconds[2]) * 1000 / 30, "ms"),
-        Row("inertia after 33 iterations", *inertia, "squared"),
+        at_most("time of an iteration over scikit-learn's", ours_each / reference_each, "", 1.1),
+        measured("time of an iteration", ours_each * 1e3, "ms"),
+        at_most("inertia after 33 iterations over scikit-learn's", inertia[0] / inertia[1], "", 1.001),
     ]
 
 
 @case
-def optimal_scalar() -> list[Row]:
+def optimal_scalar(_folder: Path) -> list[Figure]:
     """10^5 samples × 64 levels: the dynamic program beside Lloyd's local optimum."""
     from jaxgen.quantization import lloyd_max_from_samples, optimal_scalar_quantizer
 
@@ -137,13 +142,14 @@ def optimal_scalar() -> list[Row]:
     local = lloyd_max_from_samples(samples, 64)
     end = time.perf_counter()
     return [
-        Row("time", middle - start, end - middle, "s"),
-        Row("distortion", float(optimum.distortion), float(local.distortion), "squared"),
+        at_most("time", middle - start, "s", 10.0),
+        measured("time of Lloyd's local optimum", end - middle, "s"),
+        at_most("distortion over Lloyd's", float(optimum.distortion) / float(local.distortion), "", 1.0, "exact"),
     ]
 
 
 @case
-def nearest_code_memory() -> list[Row]:
+def nearest_code_memory(_folder: Path) -> list[Figure]:
     """10^6 vectors × 65,536 codes × 64: what the compiled search holds, beside the allowed 2000 MB."""
     from jaxgen.quantization import nearest_code
 
@@ -152,8 +158,8 @@ def nearest_code_memory() -> list[Row]:
     assert memory is not None
     arguments = memory.argument_size_in_bytes + memory.output_size_in_bytes
     return [
-        Row("arguments, result and temporaries", (arguments + memory.temp_size_in_bytes) / 2**20, 2000.0, "MB"),
-        Row("temporaries beside all scores", memory.temp_size_in_bytes / 2**20, 4 * 65_536 / 1.048576, "MB"),
+        at_most("arguments, result and temporaries", (arguments + memory.temp_size_in_bytes) / 2**20, "MB", 2000.0),
+        measured("temporaries over all scores", memory.temp_size_in_bytes / (4 * 65_536 * 10**6), ""),
     ]
 
 
@@ -184,12 +190,12 @@ assert all(found[i] == np.argmin(np.square(codebook - vectors[i]).sum(axis=1, dt
 
 
 @long_case
-def nearest_code_million() -> list[Row]:
+def nearest_code_million(_folder: Path) -> list[Figure]:
     """10^6 vectors × 65,536 codes × 64, run in a process of its own: its peak resident memory."""
     seconds, peak = in_a_process(_SEARCH)
     return [
-        Row("peak of the process", peak, 2000.0, "MB"),
-        Row("time", seconds, 0.0, "s"),
+        at_most("peak of the process", peak, "MB", 2000.0),
+        measured("time", seconds, "s"),
     ]
 
 
@@ -251,7 +257,7 @@ def _drain(descriptor: int) -> None:
 
 
 @case
-def epoch() -> list[Row]:
+def epoch(folder: Path) -> list[Figure]:
     """An epoch of 60,000 × 784, MLP 784-512-20, batch 128: the whole trainer beside a hand-written scan, in turn."""
     from jaxgen import runs
     from jaxgen.training import Options
@@ -260,23 +266,26 @@ def epoch() -> list[Row]:
     images, epochs, ours, reference = mnist_sized(), 4, [], []
     bare = hand_written(images["x_train"])
     bare(0)
-    with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "mnist_sized.npz", **cast(Any, images))
-        for repeat in range(3):
-            # Timed is training with its logging, between the end of the first epoch and that of the last.
-            options = Options(epochs=epochs, batch_size=128, log_every=117, evaluate_every=468 * epochs)
-            path = Path(folder) / f"run-{repeat}"
-            arguments = {"latents": 20, "hidden": (512,), "importance_samples": 0}
-            with terminal(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # grey values under a Bernoulli
-                runs.train("vae", arguments, data=f"{folder}/mnist_sized.npz", workdir=path, options=options)
-            at = {p["step"]: p["time"] for p in read_jsonl(path / "metrics.jsonl") if p["kind"] == "train"}
-            ours += [at[468 * (e + 1)] - at[468 * e] for e in range(1, epochs)]
-            for number in range(epochs - 1):
-                start = time.perf_counter()
-                bare(number)
-                reference.append(time.perf_counter() - start)
-    return [Row("median epoch beside a hand-written scan", float(np.median(ours)), float(np.median(reference)), "s")]
+    np.savez(folder / "mnist_sized.npz", **cast(Any, images))
+    for repeat in range(3):
+        # Timed is training with its logging, between the end of the first epoch and that of the last.
+        options = Options(epochs=epochs, batch_size=128, log_every=117, evaluate_every=468 * epochs)
+        path = folder / f"run-{repeat}"
+        arguments = {"latents": 20, "hidden": (512,), "importance_samples": 0}
+        with terminal(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # grey values under a Bernoulli
+            runs.train("vae", arguments, data=f"{folder}/mnist_sized.npz", workdir=path, options=options)
+        at = {p["step"]: p["time"] for p in read_jsonl(path / "metrics.jsonl") if p["kind"] == "train"}
+        ours += [at[468 * (e + 1)] - at[468 * e] for e in range(1, epochs)]
+        for number in range(epochs - 1):
+            start = time.perf_counter()
+            bare(number)
+            reference.append(time.perf_counter() - start)
+    median = float(np.median(ours))
+    return [
+        at_most("median epoch over a hand-written scan's", median / float(np.median(reference)), "", 1.1),
+        measured("median epoch", median, "s"),
+    ]
 
 
 _CHILD = """
@@ -297,37 +306,49 @@ def child(data: Path, workdir: Path, *, budget: int, epochs: int) -> float:
 
 
 @case
-def startup() -> list[Row]:
+def startup(folder: Path) -> list[Figure]:
     """From the start of the process to the first step of the same run, the compilation cache warm."""
     from jaxgen.writers import read_jsonl
 
-    seconds = []
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "mnist_sized.npz"
-        np.savez(data, **cast(Any, mnist_sized()))
-        for repeat in range(4):
-            began, path = time.time(), Path(folder) / f"run-{repeat}"
-            child(data, path, budget=1024, epochs=0)
-            seconds.append(read_jsonl(path / "metrics.jsonl")[0]["time"] - began)
-    return [Row("start to first step, warm", float(np.median(seconds[1:])), 6.0, "s (reference: the most allowed)")]
+    seconds, data = [], folder / "mnist_sized.npz"
+    np.savez(data, **cast(Any, mnist_sized()))
+    for repeat in range(4):
+        began, path = time.time(), folder / f"run-{repeat}"
+        child(data, path, budget=1024, epochs=0)
+        seconds.append(read_jsonl(path / "metrics.jsonl")[0]["time"] - began)
+    return [at_most("start to first step, warm", float(np.median(seconds[1:])), "s", 6.0)]
 
 
 @case
-def memory() -> list[Row]:
+def memory(folder: Path) -> list[Figure]:
     """Peak resident memory of a run on an MNIST-sized set, and of streaming sets far larger than the budget."""
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "mnist_sized.npz"
-        np.savez(data, **cast(Any, mnist_sized()))
-        rows = [Row("MNIST-sized, on the device", child(data, Path(folder) / "a", budget=1024, epochs=1), 1500.0, "MB")]
-        peaks = []
-        for name, count in (("b", 200_000), ("c", 2_000_000)):
-            large = Path(folder) / f"{name}.npy"
-            array = np.lib.format.open_memmap(large, "w+", np.uint8, (count, 784))
-            array[:] = np.arange(784, dtype=np.uint8)
-            array.flush()
-            peaks.append(child(large, Path(folder) / name, budget=16, epochs=0))
-        rows.append(Row("streamed, 1.6 GB beside 0.16 GB", peaks[1], peaks[0], "MB"))
-    return rows
+    data = folder / "mnist_sized.npz"
+    np.savez(data, **cast(Any, mnist_sized()))
+    resident = child(data, folder / "a", budget=1024, epochs=1)
+    peaks = []
+    for name, count in (("b", 200_000), ("c", 2_000_000)):
+        large = folder / f"{name}.npy"
+        array = np.lib.format.open_memmap(large, "w+", np.uint8, (count, 784))
+        array[:] = np.arange(784, dtype=np.uint8)
+        array.flush()
+        peaks.append(child(large, folder / name, budget=16, epochs=0))
+    return [
+        at_most("MNIST-sized, on the device", resident, "MB", 1500.0),
+        at_most("1.6 GB streamed, over the peak of 0.16 GB", peaks[1] / peaks[0], "", 1.1),
+        measured("1.6 GB streamed", peaks[1], "MB"),
+    ]
+
+
+def figures_of(name: str, folder: Path | None = None) -> list[Figure]:
+    """What a case measures, under its name."""
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        return [figure._replace(name=f"{name}: {figure.name}") for figure in CASES[name](Path(own))]
+
+
+def run(*, seeds: int = 1, workdir: Path) -> Outcome:
+    several = [[figure for name in CASES for figure in figures_of(name, workdir)] for _ in range(seeds)]
+    joined = [same[0]._replace(values=[value for figure in same for value in figure.values]) for same in zip(*several)]
+    return Outcome(joined)
 
 
 def main() -> None:
@@ -342,11 +363,8 @@ def main() -> None:
     unknown = [name for name in arguments.cases if name not in CASES]
     if unknown:
         parser.error(f"no case is called {', '.join(unknown)}: choose from {', '.join(CASES)}")
-    print(f"{'case':22} {'what':38} {'ours':>12} {'reference':>12} {'ratio':>7}  unit")
-    for name in arguments.cases or [name for name in CASES if name not in LONG]:
-        for row in CASES[name]():
-            ratio = f"{row.ours / row.reference:7.3f}" if row.reference else "      –"
-            print(f"{name:22} {row.what:38} {row.ours:12.6g} {row.reference:12.6g} {ratio}  {row.unit}", flush=True)
+    names = arguments.cases or [name for name in CASES if name not in LONG]
+    show([as_record(figure) for name in names for figure in figures_of(name)])
 
 
 if __name__ == "__main__":
