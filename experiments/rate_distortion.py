@@ -38,7 +38,11 @@ Measured = dict[str, dict[str, np.ndarray]]  # [β, seeds] by quantity, by model
 def water_filling(variances: np.ndarray, level: float) -> tuple[float, float, int]:
     """Rate in nats, distortion, and the axes that have a rate, of a Gaussian source."""
     active = variances > level
-    return 0.5 * float(np.log(variances[active] / level).sum()), float(np.minimum(variances, level).sum()), active.sum()
+    return (
+        0.5 * float(np.log(variances[active] / level).sum()),
+        float(np.minimum(variances, level).sum()),
+        int(active.sum()),
+    )
 
 
 def expected_distortion(run: runs.Run, images: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """Reverse water-filling against the optimum over every axis alone, and D without drawing against draws."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +27,7 @@ def test_water_filling_is_the_least_that_distortion_and_rate_can_cost(beta):
     ours = water_filling(VARIANCES, beta)
     assert ours[:2] == pytest.approx((rate, distortion), rel=1e-5, abs=1e-5)
     assert ours[2] == active
+    json.dumps(ours)  # as it is kept
 
 
 def test_the_distortion_without_drawing_is_that_of_many_draws():
