@@ -19,8 +19,6 @@ def require(condition: bool, message: str) -> None:
 def as_array(name: str, value: Any, dtype: DTypeLike | None = None) -> Array:
     """The argument as an array; what is none, such as None or text, is refused by its name."""
     try:
-        if isinstance(value, str | bytes):  # jnp.asarray would read a number out of it.
-            raise TypeError
         with np.errstate(over="ignore"):
             return jnp.asarray(value, dtype)
     except (TypeError, ValueError, OverflowError):
@@ -41,7 +39,7 @@ def require_real(name: str, value: Any) -> None:
     """Numbers or booleans, none of them complex; text, None and keys are not."""
     dtype = _type_of(name, value)
     if jnp.issubdtype(dtype, jnp.complexfloating):
-        raise TypeError(f"{name} must be real, got {dtype} of shape {np.shape(value)}")
+        raise TypeError(f"{name} must be real, got {dtype} of shape {as_array(name, value).shape}")
     if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
         raise TypeError(f"{name} must be an array or a number, got {value!r:.60}")
 
@@ -89,7 +87,8 @@ def known(value: Any) -> np.ndarray | None:
 
     Not of what `as_array` made of it: under `jit` that is a tracer, even of a constant.
     """
-    if isinstance(value, Tracer) or (isinstance(value, Array) and not value.is_fully_addressable):
+    parts = value if isinstance(value, list | tuple) else (value,)
+    if any(isinstance(x, Tracer) or (isinstance(x, Array) and not x.is_fully_addressable) for x in parts):
         return None
     return np.asarray(value)
 
@@ -152,8 +151,10 @@ def require_count(name: str, value: Any, *, least: int = 1) -> int:
 def require_finite(name: str, value: Any) -> None:
     """Refuse NaN and infinities, which a count or a comparison would hide; a tracer has no values yet and passes."""
     numbers = known(value)
-    bad = 0 if numbers is None else numbers.size - int(np.count_nonzero(np.isfinite(numbers)))
-    require(bad == 0, f"{name} must be finite, got {bad} of {np.size(value)} values that are NaN or infinite")
+    if numbers is None:
+        return
+    bad = numbers.size - int(np.count_nonzero(np.isfinite(numbers)))
+    require(bad == 0, f"{name} must be finite, got {bad} of {numbers.size} values that are NaN or infinite")
 
 
 def require_indices(name: str, value: Any, num_codes: int, what: str) -> None:
