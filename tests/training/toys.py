@@ -153,5 +153,5 @@ class Counted:
 
 def force_streaming(monkeypatch: Any, *, bytes_a_call: int) -> None:
     """Makes a small set too large for the device, under ``memory_budget=1``."""
-    monkeypatch.setattr("jaxgen.training.loop.num_bytes", lambda arrays: 2**21)
+    monkeypatch.setattr("jaxgen.training.run.num_bytes", lambda arrays: 2**21)
     monkeypatch.setattr("jaxgen.training.feed.STREAM_BYTES", bytes_a_call)
