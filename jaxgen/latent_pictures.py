@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from jaxgen import plots
+from jaxgen.model import Codes
 from jaxgen.shown import Drawn, Shown
 
 #: Lines between test examples and frames of each; latents that are traversed and frames along each; tiles of a plane.
@@ -15,17 +16,14 @@ _NUM_NOISE = 64
 _REACH = 2.5
 
 
-def code_picture(shown: Shown, codes: np.ndarray) -> Drawn:
+def code_picture(shown: Shown, codes: np.ndarray, kind: Codes) -> Drawn:
     """How codes of a codebook are used, or the classes of categorical latents."""
-    arguments = shown.run.config["arguments"]
-    if "num_codes" in arguments:
-        size, caption = arguments["num_codes"], f"How often {len(shown.x)} test examples use each code."
-    else:
-        classes = arguments.get("classes", int(codes.max()) + 1)
+    size, caption = kind.size, f"How often {len(shown.x)} test examples use each code."
+    if not kind.shared:
         codes = codes.reshape(len(codes), -1)
-        codes = codes + classes * np.arange(codes.shape[1])
-        size = classes * codes.shape[1]
-        caption = f"How often {len(shown.x)} test examples use each of {classes} classes of {codes.shape[1]} latents."
+        count = codes.shape[1]
+        codes, size = codes + kind.size * np.arange(count), kind.size * count
+        caption = f"How often {len(shown.x)} test examples use each of {kind.size} classes of {count} latents."
     figure = plots.code_usage(np.bincount(codes.ravel(), minlength=size))
     return Drawn("codes", "Use of the codes", caption, "Latents", figure)
 

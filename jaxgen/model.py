@@ -47,6 +47,18 @@ class Condition(NamedTuple):
     classes: bool
 
 
+class Codes(NamedTuple):
+    """What the whole numbers of a discrete code are.
+
+    Attributes:
+      size: how many of them there are, from 0 on.
+      shared: whether they are entries of one codebook wherever they stand, or each latent has classes of its own.
+    """
+
+    size: int
+    shared: bool = True
+
+
 class Model(NamedTuple):
     """Pure functions over pytrees; what a model cannot do is ``None``.
 
@@ -74,6 +86,7 @@ class Model(NamedTuple):
         last alone.
       domain: what the observations may be.
       latents: dimensions of a continuous latent vector, ``None`` where there is none.
+      codes: what the numbers of a discrete code are, ``None`` where codes are none.
       condition: what the six functions above are given as ``condition=``, ``None`` for nothing.
       missing: whether examples may be partly observed: ``mask`` in a batch, NaN in ``x`` of the functions above.
     """
@@ -94,6 +107,7 @@ class Model(NamedTuple):
     objective: str | None = "loss"
     domain: Domain = "real"
     latents: int | None = None
+    codes: Codes | None = None
     condition: Condition | None = None
     missing: bool = False
 

@@ -77,8 +77,8 @@ def pictures(shown: Shown, figures: Mapping[str, Any]) -> Iterator[Drawn]:
     shares = _kl_of_latents(figures)
     if model.encode and len(shown.x) > 1:
         codes = shown.encode(len(shown.x))
-        if np.issubdtype(codes.dtype, np.integer):
-            yield code_picture(shown, codes)
+        if model.codes is not None:
+            yield code_picture(shown, codes, model.codes)
         elif model.latents is not None:
             yield from latent_pictures(shown, codes, shares)
     if shares is not None:

@@ -204,6 +204,10 @@ def test_latents_and_reconstructions_have_their_shapes(built):
         assert code.shape[0] == BATCH
         if jnp.issubdtype(code.dtype, jnp.floating):
             assert code.shape == (BATCH, model.latents)
+            assert model.codes is None
+        else:
+            assert model.codes is not None
+            assert 0 <= code.min() <= code.max() < model.codes.size
         again = jax.jit(model.encode)(built.params, built.statistics, x, **told(built))
         np.testing.assert_array_equal(code, again)
     elif model.latents:

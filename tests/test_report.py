@@ -239,6 +239,18 @@ def test_classes_of_categorical_latents_are_counted_apart(shown):
     assert "4 classes of 3 latents" in picture.caption
 
 
+@pytest.mark.parametrize("more", [{"num_codes": 20}, {"quantizer": "finite_scalar", "levels": (4, 5), "num_codes": 7}])
+def test_codes_of_a_codebook_are_counted_together_as_many_as_the_model_says(shown, more):
+    """A finite scalar quantizer has as many as its levels make, whatever num_codes is by default."""
+    run = shown("vq_vae", {"hidden": (4,), **more})
+    picture = drawn(run)["codes"]
+    codes = run.encode(len(run.x))
+    counts = np.sort(np.bincount(codes.ravel(), minlength=20))[::-1]
+    bars = picture.figure.axes[0].patches[0].get_data().values
+    np.testing.assert_allclose(bars, 100 * counts[counts > 0] / counts.sum())
+    assert "of 20 codes" in picture.figure.axes[0].texts[-1].get_text()
+
+
 def test_every_scalar_has_a_picture_and_none_is_said_twice():
     point = {"step": 1, "kind": "evaluate", "time": 0.0, "loss": 1.0, "kl": 1.0, "rate": 1.0, "mine": 2.0}
     found = {picture.name: picture for picture in curves([point | {"kl_dim/00": 1.0, "mean/01": 0.0}], nats=False)}

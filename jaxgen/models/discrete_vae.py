@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int, PyTree
 
 from jaxgen.estimators import gumbel_argmax, gumbel_softmax, leave_one_out_baseline, reinforce
-from jaxgen.model import Batch, Model, over_devices
+from jaxgen.model import Batch, Codes, Model, over_devices
 from jaxgen.models.latents import Draws, Latent
 from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
 from jaxgen.models.parts import Parts
@@ -124,7 +124,8 @@ def discrete_vae(
         one_hot = jax.nn.one_hot(jnp.asarray(index), classes)
         return decode_of(params, statistics, one_hot.reshape(len(one_hot), -1))
 
-    return base._replace(summarize=summarize, encode=encode, decode=decode, latents=None)
+    codes = Codes(classes, shared=False)
+    return base._replace(summarize=summarize, encode=encode, decode=decode, latents=None, codes=codes)
 
 
 def categorical_latent(

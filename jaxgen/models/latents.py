@@ -40,6 +40,7 @@ class Latent(NamedTuple):
       kl: ``(posterior, prior) -> [batch, latents]``, KL(q(z|x) ‖ p(z)) of each latent, in nats.
       code: ``posterior -> [batch, *shape]``, the deterministic code.
       sample: ``(key, prior, n) -> [n, *shape]``.
+      gaussian: whether the posterior is a `Gaussian`.
       init: ``() -> statistics`` of the gradient estimator.
       credit: ``(draws, nll [count, batch], statistics) -> (nll, statistics)``: the same value with the gradient of an
         estimator that does not differentiate the draws.
@@ -53,6 +54,7 @@ class Latent(NamedTuple):
     kl: Callable[[PyTree, PyTree], Float[Array, "batch latents"]]
     code: Callable[[PyTree], Array]
     sample: Callable[..., Array]
+    gaussian: bool = False
     init: Callable[[], PyTree] = dict
     credit: Callable[..., tuple[Float[Array, "count batch"], PyTree]] = lambda _draws, nll, statistics: (
         nll,
@@ -104,4 +106,5 @@ def gaussian_latent(latents: int) -> Latent:
         kl=kl,
         code=lambda q: q.mean,
         sample=sample,
+        gaussian=True,
     )

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int, PyTree
 
 from jaxgen.losses import gaussian_nll, kl_categorical_uniform, kl_one_hot_uniform
-from jaxgen.model import Aux, Batch, Model, Params, over_devices
+from jaxgen.model import Aux, Batch, Codes, Model, Params, over_devices
 from jaxgen.models.likelihood import squared_error
 from jaxgen.models.quantizers import count_codes, init_placed_codes, place_dead_codes, placed_codes
 from jaxgen.quantization import (
@@ -81,6 +81,7 @@ def shallow_vq(
         sample=parts.sample,
         reconstruct=parts.reconstruct,
         optimizers=parts.optimizers,
+        codes=Codes(num_codes),
     )
 
 

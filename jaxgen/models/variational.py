@@ -15,7 +15,7 @@ from jaxgen.losses import importance_weighted_bound, negative_elbo
 from jaxgen.metrics.importance import importance_weighted_log_likelihood
 from jaxgen.model import Aux, Batch, Model, Params, example_keys
 from jaxgen.models.imputation import impute
-from jaxgen.models.latents import Draws, Gaussian
+from jaxgen.models.latents import Draws
 from jaxgen.models.likelihood import squared_error
 from jaxgen.models.parts import Parts
 
@@ -68,7 +68,7 @@ def variational(
         decode=parts.decode,
         sample=parts.sample,
         reconstruct=parts.reconstruct,
-        posterior=parts.posterior if isinstance(latent.standard, Gaussian) else None,
+        posterior=parts.posterior if latent.gaussian else None,
         impute=partial(impute, parts),
         domain=parts.observed.domain,
         latents=latent.shape[0] if len(latent.shape) == 1 else None,

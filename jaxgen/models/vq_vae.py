@@ -15,7 +15,7 @@ from jaxtyping import Int, PyTree
 
 from jaxgen.estimators import rotation_trick
 from jaxgen.losses import kl_one_hot_uniform
-from jaxgen.model import Aux, Batch, Model, Params, over_devices
+from jaxgen.model import Aux, Batch, Codes, Model, Params, over_devices
 from jaxgen.models.likelihood import Likelihood, LikelihoodName, ScaleName, make_likelihood, squared_error
 from jaxgen.models.quantizers import (
     Quantized,
@@ -184,6 +184,7 @@ def quantized_autoencoder(
         sample=parts.sample,
         reconstruct=parts.reconstruct,
         domain=observed.domain,
+        codes=Codes(quantizer.num_codes),
     )
 
 
