@@ -293,21 +293,20 @@ def placed_codes(params: Any, state: Any) -> Float[Array, "codes dim"]:
 
 def place_dead_codes(key: Array, state: Any, params: Any, vectors: Array, *, threshold: float) -> Placement:
     """Codes used less than the threshold, put beside vectors of the batch; the others stay, to the bit."""
-    dead = state.counts < threshold
+    revival_key, noise_key = jax.random.split(key)
+    dead, own = state.counts < threshold, lax.stop_gradient(jnp.asarray(params["codes"]))
+    ema = EmaCodebook(state.counts, state.counts[:, None] * (own + state.offset))
+    # Outside of any condition: it gathers the vectors of all devices.
+    ema = revive_dead_codes(revival_key, ema, vectors, threshold=threshold, axis_name=device_axis())
 
-    def place() -> Placement:
-        revival_key, noise_key = jax.random.split(key)
-        codes = lax.stop_gradient(placed_codes(params, state))
-        ema = EmaCodebook(state.counts, state.counts[:, None] * codes)
-        ema = revive_dead_codes(revival_key, ema, vectors, threshold=threshold, axis_name=device_axis())
+    def beside() -> Array:
+        # Of two codes on one vector the second would never be chosen.
         places = codebook_from_ema(ema)
-        # Beside them: of two codes on one vector the second would never be chosen.
         width = jnp.sqrt(jnp.var(places, axis=0).mean())
         places = places + _JITTER * width * jax.random.normal(noise_key, places.shape, places.dtype)
-        offset = places - lax.stop_gradient(params["codes"])
-        return Placement(ema.counts, jnp.where(dead[:, None], offset, state.offset))
+        return jnp.where(dead[:, None], places - own, state.offset)
 
-    return lax.cond(jnp.any(dead), place, lambda: Placement(*state))
+    return Placement(ema.counts, lax.cond(jnp.any(dead), beside, lambda: state.offset))
 
 
 def count_codes(state: Placement, counts: Num[ArrayLike, " codes"], *, decay: float) -> Placement:

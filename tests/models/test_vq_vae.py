@@ -180,6 +180,21 @@ def test_figures_of_a_split_count_its_codes_and_charge_log_k_for_each(x64):
     assert "code_frequency" not in figures
 
 
+@pytest.mark.parametrize(
+    ("options", "measured", "rate"),
+    [
+        ({"quantizer": "residual", "stages": 3}, {}, CELLS * 3 * np.log(CODES)),
+        ({"quantizer": "finite_scalar", "levels": (4, 3)}, {}, CELLS * np.log(12)),
+        ({"quantizer": "gumbel"}, {"kl": 2.5}, 2.5),
+    ],
+)
+def test_the_rate_counts_every_code_at_the_logarithm_of_their_number_or_what_a_draw_costs(options, measured, rate):
+    means = {"nll": 4.0, "code_frequency": np.full(12, 1 / 12), **measured}
+    figures = vq_vae(**(SMALL | options)).summarize(means)
+    np.testing.assert_allclose(figures["rate"], rate, rtol=1e-6)
+    np.testing.assert_allclose(figures["elbo"], -4.0 - rate, rtol=1e-6)
+
+
 def test_images_become_the_nearest_codes_and_codes_become_images(x64):
     model, params, statistics, batch = make()
     index, _, codes, *_ = expected_terms(params, statistics, batch["x"])
