@@ -22,6 +22,7 @@ from jaxgen.runs import (
     check_levels,
     check_number,
     compilation_cache,
+    data_folder,
     open_run,
     preparation,
     preparation_keys,
@@ -223,11 +224,9 @@ def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
     Raises:
       UserError: if it has another shape, lacks the condition, or values that the model does not take.
     """
-    config = run.config["data"]
-    seed = run.config["options"]["seed"]
-    dataset = load(
-        data or config["name"], data_dir=data_dir or run.config["data_dir"], seed=seed, scale=config["scale"]
-    )
+    config, seed = run.config["data"], run.config["options"]["seed"]
+    folder = data_dir or data_folder(run.config, own=data is None)
+    dataset = load(data or config["name"], data_dir=folder, seed=seed, scale=config["scale"])
     shape = tuple(run.config["arguments"]["shape"])
     if dataset.shape != shape:
         raise UserError(f"{dataset.name} has examples of shape {dataset.shape}, but the run was trained on {shape}")

@@ -10,12 +10,11 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from jaxgen import flags, interrupt, process
+from jaxgen.choices import Which
 from jaxgen.errors import UserError, memory_error, nearest
-
-Which = Literal["best", "last"]
 
 #: What takes less memory, by command.
 _LESS = {

@@ -22,7 +22,17 @@ from jaxgen.meanings import figure_rows, in_nats
 from jaxgen.metrics import mutual_information
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
 from jaxgen.pictures import curves, pictures, sample_figure
-from jaxgen.runs import DATA_ARGUMENTS, Run, Which, check_number, compilation_cache, factory, open_run, preparation
+from jaxgen.runs import (
+    DATA_ARGUMENTS,
+    Run,
+    Which,
+    check_number,
+    compilation_cache,
+    data_folder,
+    factory,
+    open_run,
+    preparation,
+)
 from jaxgen.shown import Drawn, Shown
 from jaxgen.training import evaluate as evaluation
 from jaxgen.training.devices import Devices, check_fits, replicate
@@ -66,7 +76,7 @@ def evaluate(path: str | Path, *, which: Which = "best", importance_samples: int
 
 def _dataset(config: Mapping[str, Any]) -> Dataset:
     data = config["data"]
-    dataset = load(data["name"], data_dir=config["data_dir"], seed=config["options"]["seed"], scale=data["scale"])
+    dataset = load(data["name"], data_dir=data_folder(config), seed=config["options"]["seed"], scale=data["scale"])
     if dataset.fingerprint != data["fingerprint"]:
         raise UserError(
             f"the data {dataset.name!r} changed since training: its fingerprint was {data['fingerprint']} "

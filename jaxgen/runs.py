@@ -4,10 +4,11 @@ import contextlib
 import importlib.util
 import inspect
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -15,11 +16,13 @@ from jax import Array
 from jaxtyping import PyTree
 
 from jaxgen import models
+from jaxgen.choices import SplitName, Which
 from jaxgen.compiled import compilation_cache
 from jaxgen.console import Console, ConsoleWriter
 from jaxgen.data import Dataset, check_values, load
 from jaxgen.data.dataset import row_chunks
 from jaxgen.data.prepare import make_prepare
+from jaxgen.data.sources import prepared_in
 from jaxgen.errors import UserError, nearest
 from jaxgen.folder import claim, describe, read_config
 from jaxgen.model import Batch, Model, example_keys
@@ -40,9 +43,6 @@ _WIDE = 128
 
 #: Keys what preparation draws of a run that is looked at, apart from the seeds of other draws.
 _PREPARATION_KEY = 0xB175
-
-Which = Literal["best", "last"]
-SplitName = Literal["train", "test"]
 
 
 class Run(NamedTuple):
@@ -178,7 +178,8 @@ def train(
     check_values(dataset, model.domain, binarized=options.binarize != "none", allow_missing=model.missing)
     _warn_of_width(arguments, platform=devices.local[0].platform)
     kind = f"{devices.num_global} × {devices.local[0].device_kind}"
-    config = describe(name, arguments, dataset, options, data_dir=data_dir, devices=kind)
+    came_from = prepared_in(data, data_dir=data_dir) or data_dir
+    config = describe(name, arguments, dataset, options, data_dir=came_from, devices=kind)
     path = Path(workdir)
     title = f"{name} on {Path(data).name} in {path}{_missing(dataset)}"
     with (
@@ -279,6 +280,17 @@ def _close(writer: Writer, path: Path) -> None:
         raise UserError(
             f"the logs in {path} cannot be written ({error.strerror}); free space there, and the same command goes on"
         ) from error
+
+
+def data_folder(config: Mapping[str, Any], *, own: bool = True) -> str | None:
+    """Where the run's prepared set lay, if it still does; for another set the folder that TFDS_DATA_DIR names is first.
+
+    A run that was copied to another machine finds its data where that machine has them.
+    """
+    recorded = config["data_dir"]
+    if recorded is None or not Path(recorded).is_dir() or (not own and os.environ.get("TFDS_DATA_DIR")):
+        return None
+    return recorded
 
 
 def preparation(config: Mapping[str, Any]) -> Callable[..., Batch]:

@@ -19,6 +19,9 @@ _NAMES = {
     "binarized_mnist": "60,000 handwritten digits, 28×28, fixed binarization (TensorFlow Datasets)",
 }
 
+#: Those that lie in no folder.
+_OWN = ("digits", "ring", "grid", "stacked_digits")
+
 
 def names() -> dict[str, str]:
     """The built-in names, each with one line; `load` also takes any TensorFlow Datasets name, and a path.
@@ -64,6 +67,14 @@ def load(name: str, *, data_dir: str | None = None, seed: int = 0, scale: float 
         raise UserError(f"The scale must be a positive number, got {scale:g}: give the value that stands for 1.")
     dataset = _load(name, data_dir=data_dir, seed=seed)
     return dataset if scale is None else dataset._replace(scale=float(scale))
+
+
+def prepared_in(name: str, *, data_dir: str | None = None) -> str | None:
+    """The folder of prepared sets that `load` has a set from; None for a set from elsewhere."""
+    root = tfds.data_root(data_dir).absolute()
+    if name in _OWN or tfds.find_folder(name.removeprefix("stacked_"), root=root) is None:
+        return None
+    return str(root)
 
 
 def _load(name: str, *, data_dir: str | None, seed: int) -> Dataset:

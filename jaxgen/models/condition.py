@@ -21,10 +21,10 @@ def condition_of(name: str, num_classes: int | None, size: int | None) -> Condit
         raise ValueError(f"condition must be label or vector, got {name!r}")
     if name == "label":
         if not num_classes:
-            raise ValueError("the data has no labels to condition on: add `label`, or use condition='vector'")
+            raise ValueError("the data has no labels to condition on; add labels, or take condition vector")
         return Condition("label", num_classes, classes=True)
     if not size:
-        raise ValueError("the data has no array `condition` [examples, width]: add it, or use condition='label'")
+        raise ValueError("the data has no array `condition` [examples, width]; add it, or take condition label")
     return Condition("condition", size, classes=False)
 
 

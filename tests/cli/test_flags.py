@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.commands import help_of, sentence
-from jaxgen import models, runs
+from jaxgen import apply, cli, models, report, runs
 from jaxgen.cli import COMMANDS, _train_arguments, main
 from jaxgen.data import names
 from jaxgen.flags import argument_help, fields_of
@@ -148,3 +148,7 @@ def test_a_path_may_be_text_in_python_and_is_a_path_on_the_command_line():
 
     found = [(field.annotation, field.positional) for field in fields_of(command).values()]
     assert found == [(Path, True), (Path | None, False), (str | None, False)]
+
+
+def test_what_is_chosen_from_is_written_once():
+    assert cli.Which is runs.Which is apply.Which is report.Which

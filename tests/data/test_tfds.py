@@ -13,8 +13,10 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from jaxgen import apply, folder, report, runs
 from jaxgen.data import check_values, load
 from jaxgen.errors import UserError
+from jaxgen.training import Options
 
 REAL = Path(os.environ.get("TFDS_DATA_DIR") or Path(__file__).parents[3] / "shared" / "data" / "tfds")
 GREY = {"image": tfds.features.Tensor(shape=(4, 3), dtype=np.uint8)}
@@ -55,6 +57,32 @@ def test_images_with_labels(prepare, tmp_path):
         np.testing.assert_array_equal(split["label"], split["x"][:, 0, 0, 0] % 7)
         assert (split["x"].dtype, split["label"].dtype) == (np.uint8, np.int32)
     assert (made.shape, made.scale, made.num_classes) == ((4, 3, 3), 255.0, 7)
+
+
+def test_a_run_knows_the_folder_that_its_set_came_from(prepare, tmp_path, monkeypatch):
+    """Of the shell that trained it, not of the one that looks at it, unless the run was moved to where that is none."""
+    features = {**GREY, "label": tfds.features.ClassLabel(num_classes=2)}
+    x = images(24, shape=(4, 3))
+    prepare("toy", features, {"train": records(x[:16], label=[0, 1] * 8), "test": records(x[16:], label=[0, 1] * 4)})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", "sets")
+    arguments = {"hidden": (4,), "latents": 2, "likelihood": "gaussian", "importance_samples": 0}
+    given = {"options": Options(steps=1, batch_size=8), "num_devices": 1, "quiet": True}
+    runs.train("vae", arguments, data="toy", workdir="run", **given)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "of another shell"))
+    config = folder.read_config(Path("run"))
+    assert config["data_dir"] == str(tmp_path / "sets")
+    assert report.evaluate("run")
+    assert apply.encode("run").exists()
+    assert runs.data_folder(config, own=False) is None
+    runs.train("vae", arguments, data="toy", workdir="run", data_dir="sets", **given)  # goes on
+    (tmp_path / "sets").rename(tmp_path / "of another shell")
+    assert runs.data_folder(config) is None
+    assert report.evaluate("run")
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    assert runs.data_folder({**config, "data_dir": str(tmp_path)}, own=False) == str(tmp_path)
+    runs.train("vae", arguments, data="digits", workdir="own", **given)
+    assert folder.read_config(Path("own"))["data_dir"] is None
 
 
 def test_a_set_that_withholds_labels_has_none(prepare):

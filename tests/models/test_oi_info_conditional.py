@@ -247,8 +247,11 @@ def test_vectors_and_classes_are_checked_where_they_are_known():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": None}, "the data has no labels to condition on"),
-        ({"condition": "vector", "condition_size": None}, "has no array `condition`"),
+        ({"num_classes": None}, "the data has no labels to condition on; add labels, or take condition vector"),
+        (
+            {"condition": "vector", "condition_size": None},
+            "has no array `condition` .*; add it, or take condition label",
+        ),
         ({"condition": "colour"}, "must be label or vector, got 'colour'"),
         ({"prior": "flat"}, "must be standard or conditional, got 'flat'"),
     ],
