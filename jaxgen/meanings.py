@@ -50,8 +50,8 @@ def last_part(name: str) -> str:
 
 
 def in_nats(names: Mapping[str, Any]) -> bool:
-    """Whether the loss among these figures is one of log-likelihoods."""
-    return any(last_part(name) in _IN_NATS for name in names)
+    """Whether the loss among these figures is one of log-likelihoods: of several players none is."""
+    return any(name in _IN_NATS for name in names)
 
 
 def figure_rows(figures: Mapping[str, Any], run: Mapping[str, Any]) -> list[FigureRow]:

@@ -88,6 +88,7 @@ class Model(NamedTuple):
       latents: dimensions of a continuous latent vector, ``None`` where there is none.
       codes: what the numbers of a discrete code are, ``None`` where codes are none.
       condition: what the six functions above are given as ``condition=``, ``None`` for nothing.
+      together: examples that a loss judges as one; they must divide the batch of a device.
       missing: whether examples may be partly observed: ``mask`` in a batch, NaN in ``x`` of the functions above.
     """
 
@@ -109,6 +110,7 @@ class Model(NamedTuple):
     latents: int | None = None
     codes: Codes | None = None
     condition: Condition | None = None
+    together: int = 1
     missing: bool = False
 
 

@@ -20,7 +20,7 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Likelihood of the features", "nats", ("feature_nll",)),
     ("Bounds on log p(x)", "nats", ("elbo", "log_px")),
     ("The discriminator's accuracy", "share", ("accuracy_real", "accuracy_fake", "accuracy_reconstructed")),
-    ("Value of the game", "nats", ("value",)),
+    ("Value of the game", "", ("value",)),
     ("Penalty of the discriminator's slope", "penalty", ("penalty",)),
     ("Modes found", "modes", ("modes",)),
     ("High-quality share", "share", ("high_quality",)),

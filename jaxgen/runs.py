@@ -173,7 +173,7 @@ def train(
         check_used(arguments, {p.name: p.default for p in inspect.signature(factory(name)).parameters.values()})
     # Whatever can be refused is refused before the folder is claimed, so that the corrected command can have it.
     steps = num_steps(options, num_examples=len(dataset.train["x"]), updates=sum(model.turns.values()))
-    devices = choose(num_devices, batch_size=options.batch_size)
+    devices = choose(num_devices, batch_size=options.batch_size, together=model.together)
     _check_dequantize(dataset, options)
     check_values(dataset, model.domain, binarized=options.binarize != "none", allow_missing=model.missing)
     _warn_of_width(arguments, platform=devices.local[0].platform)

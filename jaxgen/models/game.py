@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -85,11 +85,11 @@ class Game:
     def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
         discriminator_key, generator_key, spectral_key = jax.random.split(key, 3)
         told = self.told_by(batch)
-        one = jnp.concatenate([jnp.asarray(batch["x"])[:1]] * self.packing, axis=0)
-        given = None if told is None else jnp.concatenate([told[:1]] * self.packing, axis=0)
+        one, given = (None if a is None else jnp.stack([a[:1]] * self.packing, 1) for a in (batch["x"], told))
+        assert one is not None
         noise = join(jnp.zeros((1, self.noise_dim)), None if told is None else told[:1])
         params = {
-            DISCRIMINATOR: self.discriminator.init(discriminator_key, self.packed(one, given)),
+            DISCRIMINATOR: self.discriminator.init(discriminator_key, self.seen(one, given)),
             GENERATOR: self.generator.init(generator_key, noise),
         }
         statistics: dict[str, Any] = {}
@@ -102,18 +102,30 @@ class Game:
     def told_by(self, batch: Batch) -> Array | None:
         return None if self.condition is None else vectors(self.condition, batch[self.condition.name])
 
-    def packed(self, x: Array, told: Array | None) -> Array:
-        """What the discriminator sees: ``packing`` examples with their conditions, side by side on the last axis."""
-        if len(x) % self.packing:
-            raise ValueError(f"packing = {self.packing} examples must divide the batch of a device, got {len(x)}")
-        x = x if self.spatial else x.reshape(len(x), -1)
-        x = join(x, told, spatial=self.spatial)
-        packs = x.reshape(-1, self.packing, *x.shape[1:])
-        return jnp.concatenate([packs[:, i] for i in range(self.packing)], axis=-1)
+    def packs_told(self, batch: Batch) -> Array | None:
+        told = self.told_by(batch)
+        return None if told is None else self.packs(told)
 
-    def decide(self, own: PyTree, packs: Array) -> Float[Array, " packs"]:
-        """Logits: above the boundary for what the discriminator takes to be real."""
-        return jnp.asarray(self.discriminator.apply(own, packs))
+    def packs(self, a: Array) -> Array:
+        """[batch, ...] to [packs, packing, ...], in the order of the batch."""
+        if len(a) % self.packing:
+            raise ValueError(f"packing = {self.packing} examples must divide the batch of a device, got {len(a)}")
+        return a.reshape(-1, self.packing, *a.shape[1:])
+
+    def seen(self, x: Array, told: Array | None) -> Array:
+        """What the discriminator sees: the examples of each pack with their conditions, side by side on the last axis.
+
+        Args:
+          x: [packs, packing, ...].
+          told: [packs, packing, size], or nothing.
+        """
+        x = x if self.spatial else x.reshape(*x.shape[:2], -1)
+        parts = (join(x[:, i], None if told is None else told[:, i], spatial=self.spatial) for i in range(self.packing))
+        return jnp.concatenate(list(parts), axis=-1)
+
+    def decide(self, own: PyTree, x: Array, told: Array | None) -> Float[Array, " packs"]:
+        """Logits of packs: above the boundary for what the discriminator takes to be real."""
+        return jnp.asarray(self.discriminator.apply(own, self.seen(x, told)))
 
     def in_use(self, params: Params, statistics: PyTree, *, learns: bool = False) -> tuple[PyTree, PyTree]:
         """The discriminator's parameters as it uses them, and the statistics after that."""
@@ -146,32 +158,43 @@ class Game:
         noise = self.draw(example_keys(key, batch["position"]))
         return self.generate(params[GENERATOR], noise, self.told_by(batch))
 
-    def penalty_on(self, own: PyTree, real: Array, fake: Array, key: Array, position: Array) -> Float[Array, " packs"]:
-        """Of the slope at, or between, packs of examples; their noise belongs to the pack's first example."""
+    def penalty_on(
+        self, own: PyTree, real: Array, fake: Array, told: Array | None, keys: Array
+    ) -> Float[Array, " packs"]:
+        """Of the slope in the examples of each pack, at or between them; what they are told has no slope.
 
-        def critic(packs: Array) -> Array:
-            return self.decide(own, packs)
-
+        Args:
+          own: the discriminator's parameters.
+          real: [packs, packing, ...].
+          fake: likewise.
+          told: what each is told, or nothing.
+          keys: one for each pack.
+        """
         if self.penalty == "r1":
             # ½, as Mescheder, Geiger and Nowozin weigh it.
-            return 0.5 * losses.r1_penalty(critic, real)
-        keys = example_keys(key, position[:: self.packing])
-        return jax.vmap(lambda r, f, key: losses.gradient_penalty(critic, r[None], f[None], key)[0])(real, fake, keys)
+            return 0.5 * losses.r1_penalty(lambda x: self.decide(own, x, told), real)
+
+        def between(real: Array, fake: Array, told: Array | None, key: Array) -> Array:
+            one = None if told is None else told[None]
+            return losses.gradient_penalty(lambda x: self.decide(own, x, one), real[None], fake[None], key)[0]
+
+        return jax.vmap(between)(real, fake, told, keys)
 
     def discriminator_loss(
         self, params: Params, statistics: PyTree, batch: Batch, key: Array, train: bool
     ) -> tuple[Array, Aux]:
         noise_key, real_key, fake_key, penalty_key = jax.random.split(key, 4)
-        told, position = self.told_by(batch), batch["position"]
-        real = self.packed(self.dropped(jnp.asarray(batch["x"]), real_key, position, train), told)
-        fake = self.fakes(params, batch, noise_key)
-        fake = self.packed(self.dropped(fake, fake_key, position, train), told)
+        position, told = batch["position"], self.packs_told(batch)
+        real = self.packs(self.dropped(jnp.asarray(batch["x"]), real_key, position, train))
+        fake = self.packs(self.dropped(self.fakes(params, batch, noise_key), fake_key, position, train))
         own, statistics = self.in_use(params, statistics, learns=train)
-        on_real, on_fake = self.decide(own, real), self.decide(own, fake)
+        on_real, on_fake = self.decide(own, real, told), self.decide(own, fake, told)
         loss, boundary = self.payoff.discriminator_loss(on_real, on_fake).mean(), self.payoff.boundary
         terms = {"accuracy_real": jnp.mean(on_real > boundary), "accuracy_fake": jnp.mean(on_fake < boundary)}
         if self.penalty != "none":
-            terms["penalty"] = self.penalty_on(own, real, fake, penalty_key, position).mean()
+            # The noise of a pack belongs to its first example.
+            keys = example_keys(penalty_key, position[:: self.packing])
+            terms["penalty"] = self.penalty_on(own, real, fake, told, keys).mean()
             loss = loss + self.penalty_weight * terms["penalty"]
         return loss, Aux(terms, statistics)
 
@@ -181,7 +204,7 @@ class Game:
         noise_key, fake_key = jax.random.split(key)
         fake = self.dropped(self.fakes(params, batch, noise_key), fake_key, batch["position"], train)
         own, _ = self.in_use(params, statistics)
-        loss = self.payoff.generator_loss(self.decide(own, self.packed(fake, self.told_by(batch)))).mean()
+        loss = self.payoff.generator_loss(self.decide(own, self.packs(fake), self.packs_told(batch))).mean()
         return loss, Aux({}, self.averaged(params, statistics, train))
 
     def averaged(self, params: Params, statistics: PyTree, train: bool) -> PyTree:
@@ -191,7 +214,7 @@ class Game:
         mean, updates = statistics["average"]["generator"], statistics["average"]["updates"]
         # The plain mean at first: the random start would weigh for 1 / (1 − decay) updates.
         decay = jnp.minimum(self.average, updates / (updates + 1))
-        mean = jax.tree.map(lambda a, b: decay * a + (1 - decay) * jax.lax.stop_gradient(b), mean, params[GENERATOR])
+        mean = optax.incremental_update(params[GENERATOR], mean, 1 - decay)
         return {**statistics, "average": {"generator": mean, "updates": updates + 1}}
 
     def evaluate(self, params: Params, statistics: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
@@ -199,12 +222,13 @@ class Game:
         told the same."""
         (own, _), told, boundary = self.in_use(params, statistics), self.told_by(batch), self.payoff.boundary
         fakes = jnp.stack([self.fakes(params, batch, key) for key in jax.random.split(key, self.packing)], axis=1)
-        told_each = None if told is None else jnp.repeat(told, self.packing, axis=0)
-        on_fake = self.decide(own, self.packed(fakes.reshape(-1, *fakes.shape[2:]), told_each))
+        told = None if told is None else told[:, None]
+        each = None if told is None else jnp.repeat(told, self.packing, axis=1)
+        on_fake = self.decide(own, fakes, each)
         figures = {"discriminator/accuracy_fake": (on_fake < boundary).astype(jnp.float32)}
         if self.packing > 1:
             return figures
-        on_real = self.decide(own, self.packed(jnp.asarray(batch["x"]), told))
+        on_real = self.decide(own, jnp.asarray(batch["x"])[:, None], told)
         return figures | {
             "discriminator/accuracy_real": (on_real > boundary).astype(jnp.float32),
             # What the discriminator maximizes. With the minimax loss this is log D(x) + log(1 − D(G(z))), and
@@ -245,9 +269,9 @@ def adversarial(game: Game, *, discriminator_steps: int, generator_steps: int) -
             f"dropout and average must lie in [0, 1) and penalty_weight must not be negative, "
             f"got {game.dropout}, {game.average} and {game.penalty_weight}"
         )
-    if game.noise not in Noise.__args__ or game.penalty not in Penalty.__args__:
+    if game.noise not in get_args(Noise) or game.penalty not in get_args(Penalty):
         raise ValueError(
-            f"noise must be {' or '.join(Noise.__args__)} and penalty one of {', '.join(Penalty.__args__)}, "
+            f"noise must be {' or '.join(get_args(Noise))} and penalty one of {', '.join(get_args(Penalty))}, "
             f"got {game.noise!r} and {game.penalty!r}"
         )
     return Model(
@@ -261,11 +285,18 @@ def adversarial(game: Game, *, discriminator_steps: int, generator_steps: int) -
         objective=None,
         latents=game.noise_dim,
         condition=game.condition,
+        together=game.packing,
     )
 
 
-def payoff_of(objective: str) -> Payoff:
-    """Raises ValueError for an objective that is none."""
+def payoff_of(objective: str, *, bounded: bool = False) -> Payoff:
+    """What is played for.
+
+    Raises:
+      ValueError: for an objective that is none, or the Wasserstein distance where nothing bounds the critic's slope.
+    """
     if objective not in PAYOFFS:
         raise ValueError(f"objective must be one of {', '.join(PAYOFFS)}, got {objective!r}")
+    if objective == "wasserstein" and not bounded:
+        raise ValueError("objective wasserstein needs a critic of bounded slope: add a penalty, or spectral_norm")
     return PAYOFFS[objective]

@@ -36,7 +36,7 @@ def gan(
       hidden: Widths of the discriminator's layers (mlp) or channels of its stages; the generator mirrors them.
       activation: Activation between layers.
       objective: What both play for; non_saturating keeps the generator's gradient alive where minimax loses it.
-        wasserstein wants a bounded slope: penalty gradient, or spectral_norm.
+        wasserstein needs a bounded slope: a penalty, or spectral_norm.
       penalty: Of the discriminator's slope: its distance from 1 between data and generated examples (gradient), or its
         square at the data (r1).
       penalty_weight: Weight of the penalty in the discriminator's loss; of R1 this is γ.
@@ -58,7 +58,7 @@ def gan(
         discriminator=vector_encoder(network, hidden, shape, outputs=(), activation=activation),
         generator=vector_decoder(network, hidden, shape, activation=activation),
         noise_dim=noise_dim,
-        payoff=payoff_of(objective),
+        payoff=payoff_of(objective, bounded=spectral_norm or penalty != "none"),
         noise=noise,
         penalty=penalty,
         penalty_weight=penalty_weight,

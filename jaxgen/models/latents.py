@@ -101,7 +101,7 @@ def gaussian_latent(latents: int) -> Latent:
         outputs=(2, latents),
         shape=(latents,),
         posterior=posterior,
-        standard=Gaussian(jnp.zeros((1, latents)), jnp.zeros((1, latents))),
+        standard=Gaussian(jnp.zeros((1, 1)), jnp.zeros((1, 1))),  # of one dimension: it broadcasts
         draw=draw,
         kl=kl,
         code=lambda q: q.mean,

@@ -176,11 +176,11 @@ class _Contest:
         z_prior = noise(example_keys(prior_key, batch["position"]))
         return q, self.decode(params, {}, z), self.decode(params, {}, z_prior)
 
-    def dissimilarity(self, params: Params, x: Array, reconstruction: Array) -> Float[Array, " batch"]:
-        """−log N(f(x̃); f(x), I), in nats."""
+    def dissimilarity(self, params: Params, x: Array, reconstruction: Array, features: Array) -> Float[Array, " batch"]:
+        """−log N(f(x̃); f(x), I), in nats, or the same of the pixels; ``features`` are the reconstruction's."""
         if not self.by_features:
             return gaussian_nll(reconstruction, x)
-        return gaussian_nll(self.judge(params, reconstruction)[1], self.judge(params, x)[1])
+        return gaussian_nll(features, self.judge(params, x)[1])
 
     @property
     def dissimilarity_name(self) -> str:
@@ -205,16 +205,17 @@ class _Contest:
     ) -> tuple[Array, Aux]:
         q, reconstruction, _ = self.drawn(params, batch, key)
         kl = self.latent.kl(q, self.latent.standard).sum(axis=-1).mean()
-        nll = self.dissimilarity(params, batch["x"], reconstruction).mean()
+        _, features = self.judge(params, reconstruction)
+        nll = self.dissimilarity(params, batch["x"], reconstruction, features).mean()
         return self.beta * kl + nll, Aux({"kl": kl, self.dissimilarity_name: nll}, statistics)
 
     def generator_loss(
         self, params: Params, statistics: PyTree, batch: Batch, key: Array, train: bool
     ) -> tuple[Array, Aux]:
         _, reconstruction, sample = self.drawn(params, batch, key)
-        judged = (self.judge(params, x)[0] for x in (reconstruction, sample))
-        game = 0.5 * sum(self.payoff.generator_loss(logits).mean() for logits in judged)
-        nll = self.dissimilarity(params, batch["x"], reconstruction).mean()
+        (on_rebuilt, features), (on_sample, _) = (self.judge(params, x) for x in (reconstruction, sample))
+        game = 0.5 * sum(self.payoff.generator_loss(logits).mean() for logits in (on_rebuilt, on_sample))
+        nll = self.dissimilarity(params, batch["x"], reconstruction, features).mean()
         return self.similarity_weight * nll + game, Aux({}, statistics)
 
     def evaluate(self, params: Params, statistics: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
@@ -226,7 +227,9 @@ class _Contest:
             "discriminator/accuracy_real": (on_real > self.payoff.boundary).astype(jnp.float32),
             "discriminator/accuracy_fake": (on_fake < self.payoff.boundary).astype(jnp.float32),
             "value": -self.payoff.discriminator_loss(on_real, on_fake),
-            f"{ENCODER}/{self.dissimilarity_name}": self.dissimilarity(params, x, reconstruction),
+            f"{ENCODER}/{self.dissimilarity_name}": self.dissimilarity(
+                params, x, reconstruction, self.judge(params, reconstruction)[1]
+            ),
             "squared_error": squared_error(self.decode(params, statistics, mean), x),
             f"{ENCODER}/kl": kl_dims.sum(axis=-1),
             "kl_dim": kl_dims,

@@ -48,8 +48,18 @@ class Devices(NamedTuple):
         return NamedSharding(mesh, PartitionSpec(AXIS) if split else PartitionSpec())
 
 
-def choose(num_devices: int | None, *, batch_size: int, replicas: int = 1) -> Devices:
-    """The first ``num_devices`` local devices (all by default), checked against the batch."""
+def choose(num_devices: int | None, *, batch_size: int, replicas: int = 1, together: int = 1) -> Devices:
+    """The first ``num_devices`` local devices (all by default), checked against the batch.
+
+    Args:
+      num_devices: how many, all by default.
+      batch_size: of all devices.
+      replicas: on each device.
+      together: examples that are judged as one, all on one device.
+
+    Raises:
+      UserError: for more devices than there are, or a batch that cannot be shared out.
+    """
     available = jax.local_devices()
     if num_devices is not None and not 1 <= num_devices <= len(available):
         several = len(available) > 1
@@ -60,6 +70,13 @@ def choose(num_devices: int | None, *, batch_size: int, replicas: int = 1) -> De
         raise UserError(
             f"the batch of {batch_size} does not divide by the {devices.num_global} devices; "
             f"take a multiple of {devices.num_global}, or fewer devices with --devices"
+        )
+    each = batch_size // devices.num_global
+    if each % together:
+        where = "" if devices.num_global == 1 else f", {each} on each of {devices.num_global} devices,"
+        raise UserError(
+            f"the batch of {batch_size}{where} does not divide by the {together} examples that are judged together; "
+            f"take a --batch-size that is a multiple of {together * devices.num_global}"
         )
     return devices
 

@@ -53,7 +53,7 @@ class Run:
         self._dataset, self._writers = dataset, writers
         self.game = Game(model.turns, len(dataset.train["x"]), options, lambda: _largest(dataset))
         seeds = range(options.seed, options.seed + options.seeds)
-        self._devices = choose(num_devices, batch_size=options.batch_size, replicas=len(seeds))
+        self._devices = choose(num_devices, batch_size=options.batch_size, replicas=len(seeds), together=model.together)
         prepare = make_prepare(scale=dataset.scale, binarize=options.binarize, dequantize=options.dequantize)
         self.feed = _feed(dataset, self._devices, options, seeds=seeds, updates=sum(model.turns.values()))
         resident = _resident(dataset.test, options)

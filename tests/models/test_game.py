@@ -8,7 +8,8 @@ import pytest
 from jaxgen.models import conditional_gan, gan
 
 BATCH, NOISE, KEY = 6, 3, jax.random.key(4)
-WASSERSTEIN = {"objective": "wasserstein", "hidden": ()}
+# The mean difference of both logits; its penalty has no weight, so that every value is plain.
+WASSERSTEIN = {"objective": "wasserstein", "hidden": (), "penalty": "r1", "penalty_weight": 0.0}
 
 
 def make(factory=gan, **options):
@@ -104,7 +105,7 @@ def test_a_linear_discriminator_is_penalized_for_its_slope(x64, penalty, of_slop
     """Its slope is ‖w‖ everywhere, over all entries of a pack."""
     options = WASSERSTEIN | {"packing": packing}
     plain, params, statistics, batch = make(**options)
-    model = make(penalty=penalty, penalty_weight=3.0, **options)[0]
+    model = make(**(options | {"penalty": penalty, "penalty_weight": 3.0}))[0]
     expected = of_slope(np.linalg.norm(layer(params, "discriminator")[0]))
     value, aux = loss_of(model, "discriminator", params, statistics, batch)
     np.testing.assert_allclose(aux.metrics["penalty"], expected, rtol=1e-10)
@@ -114,6 +115,17 @@ def test_a_linear_discriminator_is_penalized_for_its_slope(x64, penalty, of_slop
         loss_of(model, "generator", params, statistics, batch)[0]
         == loss_of(plain, "generator", params, statistics, batch)[0]
     )
+
+
+@pytest.mark.parametrize(("penalty", "expected"), [("gradient", 1.0), ("r1", 0.0)])
+def test_what_is_told_has_no_slope(x64, penalty, expected):
+    """A discriminator that heeds the class alone is flat in the example."""
+    options = WASSERSTEIN | {"num_classes": 3, "packing": 2, "penalty": penalty}
+    model, params, statistics, batch = make(conditional_gan, **options)
+    kernel = params["discriminator"]["params"]["Dense_0"]["kernel"]
+    params["discriminator"]["params"]["Dense_0"]["kernel"] = kernel.reshape(2, 5).at[:, :2].set(0).reshape(10, 1)
+    _, aux = loss_of(model, "discriminator", params, statistics, batch)
+    np.testing.assert_allclose(aux.metrics["penalty"], expected, atol=1e-12)
 
 
 def test_the_penalty_between_the_data_and_its_imitation_is_the_example_s_own(x64):

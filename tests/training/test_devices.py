@@ -12,7 +12,7 @@ from jaxgen.data import load
 from jaxgen.data.prepare import make_prepare
 from jaxgen.errors import UserError
 from jaxgen.training import Options, train
-from jaxgen.training.devices import Devices, check_fits, first, parallel, replicate
+from jaxgen.training.devices import Devices, check_fits, choose, first, parallel, replicate
 
 # What sums over the whole batch: free bits, the optimal scale, the EMA codebook with revival, batches of both players.
 MODELS = {
@@ -208,3 +208,18 @@ def test_what_does_not_fit_into_memory_is_refused_by_its_size(monkeypatch):
     check_fits({"a": shapes["a"]}, Devices(here.local[:2]), what="things", lower="it")
     with pytest.raises(UserError, match=r"2\.0 GB do not fit into the 2\.0 GB"):
         check_fits([shapes, shapes], devices, what="things", lower="it")
+
+
+@pytest.mark.parametrize(("devices", "each"), [(1, ""), (2, ", 8 on each of 2 devices,")])
+def test_examples_that_are_judged_together_share_a_device(devices, each):
+    together = 5 if devices == 1 else 16
+    with pytest.raises(UserError, match=f"batch of 16{each} does not divide by the {together} examples .* multiple of"):
+        choose(devices, batch_size=16, together=together)
+    assert choose(devices, batch_size=16, together=8).num_global == devices
+
+
+def test_a_run_whose_packs_do_not_divide_the_batch_leaves_its_folder_alone(tmp_path):
+    options = Options(steps=1, batch_size=16)
+    with pytest.raises(UserError, match="does not divide by the 3 examples"):
+        runs.train("gan", {"packing": 3}, data="ring", workdir=tmp_path / "run", options=options, num_devices=1)
+    assert not (tmp_path / "run").exists()
