@@ -22,6 +22,7 @@ from jaxgen._checks import (
     require_finite,
 )
 from jaxgen.quantization.clustering import check_points, kmeans
+from jaxgen.quantization.nearest import nearest_code
 
 Covariance = Literal["full", "diagonal", "spherical", "identity"]
 
@@ -148,6 +149,15 @@ def mixture_log_joint(points: Float[ArrayLike, "..."], mixture: GaussianMixture)
         f"points {points.shape} and means {mixture.means.shape} must have the same last dimension",
     )
 
+    constant = points.shape[1] * jnp.log(2 * jnp.pi)
+    if mixture.covariances.ndim == 1:
+        variances = mixture.covariances
+        log_determinants = points.shape[1] * jnp.log(variances)
+        whitened = _squared_distances(points, mixture.means) / variances
+        return -0.5 * (whitened + log_determinants + constant) + jnp.log(mixture.weights)
+
+    # Nothing but what goes in is kept for the gradient: the differences of all components would be many times that.
+    @jax.checkpoint
     def one(mean_and_covariance: tuple[Array, Array]) -> Array:
         mean, covariance = mean_and_covariance
         difference = points - mean
@@ -156,15 +166,28 @@ def mixture_log_joint(points: Float[ArrayLike, "..."], mixture: GaussianMixture)
             whitened = solve_triangular(root, difference.T, lower=True).T
             log_determinant = 2 * jnp.sum(jnp.log(jnp.diagonal(root)))
         else:
-            variances = jnp.broadcast_to(covariance, mean.shape)
-            whitened = difference / jnp.sqrt(variances)
-            log_determinant = jnp.sum(jnp.log(variances))
-        constant = points.shape[1] * jnp.log(2 * jnp.pi)
+            whitened = difference / jnp.sqrt(covariance)
+            log_determinant = jnp.sum(jnp.log(covariance))
         return -0.5 * (jnp.sum(whitened**2, axis=1) + log_determinant + constant)
 
-    # One component at a time, so that no [components, points, dim] array is formed.
+    # One component at a time, so that no [components, points, dim] array is formed, nor under a gradient.
     log_densities = lax.map(one, (mixture.means, mixture.covariances))
     return log_densities.T + jnp.log(mixture.weights)
+
+
+def _squared_distances(points: Array, means: Array) -> Float[Array, "points components"]:
+    """‖x − μ_k‖² by products, as ‖d‖² + 2 ⟨d, μ_n − μ_k⟩ + ‖μ_n − μ_k‖², where d = x − μ_n and μ_n is the nearest.
+
+    It holds for any n, so the choice has no gradient. Expanded about another centre, ‖x − c‖² would swallow the
+    digits of a variance that is small beside it; about the nearest mean, that mean's own distance loses none.
+    """
+    nearest = nearest_code(points, means)
+    # Centred where most of the means are, which one far from all others does not move.
+    differences, means = points - means[nearest], means - lax.stop_gradient(jnp.median(means, axis=0))
+    products = jnp.matmul(differences, means.T, precision=lax.Precision.HIGHEST)
+    own = jnp.take_along_axis(products, nearest[:, None], axis=1)
+    apart = lax.map(jax.checkpoint(lambda mean: jnp.sum((mean - means) ** 2, axis=1)), means)
+    return jnp.sum(differences**2, axis=1)[:, None] + 2 * (own - products) + apart[nearest]
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))

@@ -1,5 +1,7 @@
 """EM against scikit-learn from the same start, densities against SciPy, and the limit of k-means."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,6 +101,68 @@ def test_log_joint_is_scipys_density(x64, kind):
         for k in range(2)
     ]
     np.testing.assert_allclose(jax.jit(mixture_log_joint)(points, mixture), np.transpose(expected), rtol=1e-10)
+
+
+def sizes(jaxpr):
+    """Sizes of all that a traced function computes, in its loops too."""
+    for equation in jaxpr.eqns:
+        yield from (math.prod(variable.aval.shape) for variable in equation.outvars)
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
+            inner = getattr(inner, "jaxpr", inner)
+            yield from sizes(inner) if hasattr(inner, "eqns") else ()
+
+
+@pytest.mark.parametrize("kind", ["full", "diagonal", "spherical"])
+def test_the_gradient_keeps_no_difference_of_every_point_to_every_mean(kind):
+    components, n, dim = 6, 50, 9
+    covariances = {"full": jnp.stack([jnp.eye(dim)] * components), "diagonal": jnp.ones((components, dim))}
+    mixture = GaussianMixture(
+        jnp.full(components, 1 / components),
+        jax.random.normal(jax.random.key(0), (components, dim)),
+        covariances.get(kind, jnp.ones(components)),
+        jnp.array(0.0),
+    )
+
+    def loss(points, mixture):
+        return jax.nn.logsumexp(mixture_log_joint(points, mixture), axis=1).sum()
+
+    traced = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(jnp.ones((n, dim)), mixture)
+    largest = max(sizes(traced.jaxpr))
+    assert n * dim <= largest < 2 * max(n * dim, n * components, components * dim * dim)
+    assert largest < components * n * dim
+
+
+def test_spherical_densities_have_the_gradient_of_the_definition(x64):
+    rng = np.random.default_rng(5)
+    points, means = rng.normal(size=(12, 3)) + 100, rng.normal(size=(4, 3)) + 100
+    weights, variances, wanted = rng.uniform(1, 2, 4), rng.uniform(0.5, 2, 4), rng.normal(size=(12, 4))
+
+    def by_definition(points, weights, means, variances):
+        apart = jnp.square(points[:, None] - means).sum(axis=-1)
+        return jnp.vdot(wanted, jnp.log(weights) - apart / 2 / variances - 1.5 * jnp.log(2 * jnp.pi * variances))
+
+    def ours(points, *parameters):
+        return jnp.vdot(wanted, mixture_log_joint(points, GaussianMixture(*parameters, jnp.array(0.0))))
+
+    given = tuple(jnp.asarray(a) for a in (points, weights, means, variances))
+    for found, expected in zip(
+        jax.grad(ours, argnums=(0, 1, 2, 3))(*given), jax.grad(by_definition, argnums=(0, 1, 2, 3))(*given), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("offset", [0.0, 4096.0])
+def test_narrow_spherical_densities_keep_their_digits_in_float32(offset):
+    # Means 1000 of their deviations apart and more, far from the origin: exact in float32, as are the points.
+    rng = np.random.default_rng(6)
+    means = rng.integers(-8, 9, (5, 4)) * 16 + offset
+    points = means.repeat(10, axis=0) + rng.integers(-8, 9, (50, 4)) / 256
+    variances = np.full(5, 2.0**-12)
+    expected = -np.square(points[:, None] - means).sum(axis=-1) / 2 / variances - 2 * np.log(2 * np.pi * variances)
+    given = [jnp.asarray(a, jnp.float32) for a in (np.ones(5), means, variances, 0.0)]
+    found = mixture_log_joint(jnp.asarray(points, jnp.float32), GaussianMixture(*given))
+    np.testing.assert_allclose(found.max(axis=1), expected.max(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_returned_log_likelihood_is_that_of_the_returned_parameters(x64):
