@@ -3,6 +3,7 @@
 import operator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -87,7 +88,7 @@ def known(value: Any) -> np.ndarray | None:
 
     Not of what `as_array` made of it: under `jit` that is a tracer, even of a constant.
     """
-    parts = value if isinstance(value, list | tuple) else (value,)
+    parts = jax.tree.leaves(value)
     if any(isinstance(x, Tracer) or (isinstance(x, Array) and not x.is_fully_addressable) for x in parts):
         return None
     return np.asarray(value)
@@ -138,7 +139,9 @@ def as_counts(name: str, value: Any) -> Array:
 
 
 def require_count(name: str, value: Any, *, least: int = 1) -> int:
-    """A whole number of at least `least`, known while tracing: a count, a size or a seed."""
+    """A whole number of at least `least`, known while tracing: a count, a size or a seed; no boolean."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value}")
     try:
         number = operator.index(value)
     except TypeError:
@@ -157,15 +160,15 @@ def require_finite(name: str, value: Any) -> None:
     require(bad == 0, f"{name} must be finite, got {bad} of {numbers.size} values that are NaN or infinite")
 
 
-def require_indices(name: str, value: Any, num_codes: int, what: str) -> None:
-    """Refuse an index below 0 or from `num_codes` on, where the numbers are known."""
+def require_indices(name: str, value: Any, size: int, what: str, *, noun: str = "codes") -> None:
+    """Refuse an index below 0 or from `size` on, where the numbers are known."""
     numbers = known(value)
     if numbers is None or not numbers.size:
         return
     low, high = int(numbers.min()), int(numbers.max())
     require(
-        low >= 0 and high < num_codes,
-        f"{name} must lie in 0 … {num_codes - 1}, since {what} {num_codes} codes, got {low} to {high}",
+        low >= 0 and high < size,
+        f"{name} must lie in 0 … {size - 1}, since {what} {size} {noun}, got {low} to {high}",
     )
 
 

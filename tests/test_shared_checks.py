@@ -40,6 +40,9 @@ def test_the_numbers_of_any_array_are_seen_and_those_of_a_tracer_are_not(array):
             jax.jit(lambda check=check: check(value))()
         jax.jit(check)(value)
         jax.jit(lambda a, b, check=check: check([a, b]))(*value)
+        jax.jit(lambda a, b, check=check: check([[a, b], (b, 1.0)]))(*value)
+        with pytest.raises(ValueError, match=message.replace("2 values", "4 values")):
+            check([list(value), [1.0, 1.0]])
 
 
 def test_an_index_outside_is_seen_where_it_is_known():
@@ -48,6 +51,15 @@ def test_an_index_outside_is_seen_where_it_is_known():
             checks.require_indices("x", jnp.array([index, 0]), 4, "there are")
     jax.jit(lambda x: checks.require_indices("x", x, 4, "there are"))(jnp.array([-1, 4]))
     checks.require_indices("x", np.arange(4), 4, "there are")
+    with pytest.raises(ValueError, match="x must lie in 0 … 2, since there are 3 classes, got 3 to 3"):
+        checks.require_indices("x", [3], 3, "there are", noun="classes")
+
+
+@pytest.mark.parametrize("value", [True, False, np.True_])
+def test_a_boolean_is_no_count(value):
+    with pytest.raises(TypeError, match=f"x must be an integer, got .*{bool(value)}"):
+        checks.require_count("x", value, least=0)
+    assert checks.require_count("x", np.int64(1)) == 1
 
 
 def test_an_axis_counts_from_the_start():

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxgen._checks import as_indices, require, require_indices
+from jaxgen._checks import as_indices, as_positive_number, require, require_indices
 
 
 def check_codes(codes: ArrayLike, num_codes: int) -> Array:
@@ -37,10 +37,10 @@ def check_label(label: ArrayLike | None, classes: int, batch: int) -> Array | No
         return None
     array = as_indices("label", label)
     require(array.shape == (batch,), f"label must be [batch], here ({batch},), got the shape {array.shape}")
-    require_indices("label", label, classes, "there are")
+    require_indices("label", label, classes, "there are", noun="classes")
     return jnp.asarray(array)
 
 
-def check_temperature(temperature: float) -> None:
-    """Raises a ValueError unless it is positive."""
-    require(temperature > 0, f"temperature must be positive, got {temperature}")
+def check_temperature(temperature: ArrayLike) -> None:
+    """Raises a ValueError unless it is one positive number, as far as it is known."""
+    as_positive_number("temperature", temperature, jnp.result_type(float))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Float, Int, Num, PyTree
 
 from jaxgen.nets.codes import check_codes, check_label, check_temperature
 
@@ -103,7 +103,7 @@ def sample_pixelcnn(
     *,
     grid: tuple[int, int],
     label: ArrayLike | None = None,
-    temperature: float = 1.0,
+    temperature: Num[ArrayLike, "..."] = 1.0,
 ) -> Int[Array, "n h w"]:
     r"""Grids of codes, drawn one code after the other: each costs a pass of the network.
 

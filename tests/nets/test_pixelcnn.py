@@ -123,7 +123,12 @@ def test_draws_occur_as_often_as_their_probabilities_say(temperature):
         ),
         ({}, np.zeros((1, 2, 2), int), np.zeros(1, int), "this network is not conditional: leave label out"),
         ({"classes": 2}, np.zeros((1, 2, 2), int), None, "conditional on 2 classes: give a label for each example"),
-        ({"classes": 2}, np.zeros((1, 2, 2), int), np.array([2]), "label must lie in 0 … 1"),
+        (
+            {"classes": 2},
+            np.zeros((1, 2, 2), int),
+            np.array([2]),
+            "label must lie in 0 … 1, since there are 2 classes, got 2 to 2",
+        ),
         (
             {"classes": 2},
             np.zeros((1, 2, 2), int),
@@ -145,3 +150,17 @@ def test_floats_are_no_codes_and_nothing_is_drawn_at_no_temperature():
         network.init(jax.random.key(0), jnp.zeros((1, 2, 2)))
     with pytest.raises(ValueError, match=r"temperature must be positive, got 0\.0"):
         sample_pixelcnn(network, {}, jax.random.key(0), 1, grid=(2, 2), temperature=0.0)
+
+
+def test_a_temperature_may_be_traced_and_a_seen_one_is_refused_alike():
+    network = GatedPixelCNN(num_codes=2, features=4, layers=1)
+    params = random_parameters(network, (2, 2))
+
+    def draw(temperature):
+        return sample_pixelcnn(network, params, jax.random.key(0), 50, grid=(2, 2), temperature=temperature)
+
+    np.testing.assert_array_equal(jax.jit(draw)(0.5), draw(0.5))
+    assert np.any(np.asarray(draw(0.5) != draw(5.0)))
+    for temperature, message in ((np.ones(50), "must be one number"), (np.nan, "must be positive, got nan")):
+        with pytest.raises(ValueError, match=f"temperature {message}"):
+            draw(temperature)
