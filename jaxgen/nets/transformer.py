@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Float, Int, Num, PyTree
 
 from jaxgen.nets.codes import check_codes, check_label, check_temperature
 
@@ -71,22 +71,25 @@ class CausalTransformer(nn.Module):
         label = check_label(label, self.classes, batch)
         return self.start(jnp.zeros(batch, jnp.int32) if label is None else label)
 
-    def empty_cache(self, batch: int) -> Float[Array, "layers 2 batch places heads dim"]:
-        """Keys and values of no place yet, of one size for the whole grid."""
-        shape = (self.layers, 2, batch, math.prod(self.grid), self.heads, self.features // self.heads)
-        return jnp.zeros(shape, self.places.dtype)
+    def empty_cache(self, batch: int) -> tuple[Float[Array, "2 batch places heads dim"], ...]:
+        """Keys and values of no place yet, of one size for the whole grid, an array for each block.
+
+        Not one array for all: to put a place into it, every place would be copied.
+        """
+        shape = (2, batch, math.prod(self.grid), self.heads, self.features // self.heads)
+        return tuple(jnp.zeros(shape, self.places.dtype) for _ in self.blocks)
 
     def step(
         self,
-        cache: Float[Array, "layers 2 batch places heads dim"],
+        cache: tuple[Float[Array, "2 batch places heads dim"], ...],
         previous: Int[ArrayLike, " batch"],
         place: Int[ArrayLike, ""],
         label: ArrayLike | None = None,
-    ) -> tuple[Float[Array, "batch codes"], Float[Array, "layers 2 batch places heads dim"]]:
+    ) -> tuple[Float[Array, "batch codes"], tuple[Float[Array, "2 batch places heads dim"], ...]]:
         """Logits of one place from the code before it and the cache of the places before it.
 
         Args:
-          cache: keys and values of the places before.
+          cache: keys and values of the places before, for each block.
           previous: [batch], the code at the place before; whatever it is at the first.
           place: number of the place, row by row.
           label: [batch], for a conditional network.
@@ -101,7 +104,7 @@ class CausalTransformer(nn.Module):
         for block, of_block in zip(self.blocks, cache, strict=True):
             x, of_block = block(x, of_block, place)
             caches.append(of_block)
-        return self.head(self.norm(x))[:, 0], jnp.stack(caches)
+        return self.head(self.norm(x))[:, 0], tuple(caches)
 
 
 class _Block(nn.Module):
@@ -138,7 +141,7 @@ def sample_transformer(
     n: int,
     *,
     label: ArrayLike | None = None,
-    temperature: float = 1.0,
+    temperature: Num[ArrayLike, "..."] = 1.0,
 ) -> Int[Array, "n h w"]:
     r"""Grids of codes, drawn one code after the other; what was computed for a code is kept for all after it.
 

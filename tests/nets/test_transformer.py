@@ -75,6 +75,26 @@ def test_drawing_a_whole_grid_costs_one_pass(grid):
     assert drawn == at_once == by_hand
 
 
+def test_a_place_drawn_is_written_into_the_cache_and_nothing_of_its_size_is_made_beside_it():
+    network, params = make((6, 8))
+    traced = jax.make_jaxpr(lambda key: sample_transformer(network, params, key, 5))(jax.random.key(0))
+    (loop,) = [equation for equation in traced.jaxpr.eqns if equation.primitive.name == "scan"]
+    of_a_block = 2 * 5 * 48 * 4
+    written = [name for name, size in computed(loop.params["jaxpr"].jaxpr) if size >= of_a_block]
+    assert written == ["dynamic_update_slice"] * network.layers
+
+
+def computed(jaxpr):
+    """What the equations of a traced function are and how many numbers they make, those within its calls too."""
+    for equation in jaxpr.eqns:
+        within = [getattr(p, "jaxpr", p) for p in equation.params.values()]
+        within = [p for p in within if hasattr(p, "eqns")]
+        if not within:
+            yield from ((equation.primitive.name, math.prod(out.aval.shape)) for out in equation.outvars)
+        for inner in within:
+            yield from computed(inner)
+
+
 def test_probabilities_of_all_images_of_nine_bits_sum_to_one(x64):
     network, params = make((3, 3), num_codes=2, classes=2)
     log_p = [log_probabilities(network.apply(params, BITS, np.full(512, label)), BITS) for label in (0, 1)]
