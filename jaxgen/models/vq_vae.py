@@ -13,6 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Int, PyTree
 
+from jaxgen._checks import require_indices
 from jaxgen.estimators import rotation_trick
 from jaxgen.losses import kl_one_hot_uniform
 from jaxgen.model import Aux, Batch, Codes, Model, Params, over_devices
@@ -54,7 +55,9 @@ def vq_vae(
     """Vector-quantized VAE: images as grids of codes, with any of six quantizers.
 
     The loss is −log p(x|e) + commitment ‖z − sg(e)‖², in nats and squared units an example, and ‖sg(z) − e‖² besides
-    where the codebook is learned by gradient. Codes start on encodings of the first batch.
+    where the codebook is learned by gradient. Codes start on encodings of the first batch. Those of several stages are
+    numbered through, each stage's after the last one's; perplexity is the mean of the stages', usage and dead codes are
+    of all codes together.
 
     Args:
       shape: Shape of one image, taken from the data.
@@ -184,7 +187,7 @@ def quantized_autoencoder(
         sample=parts.sample,
         reconstruct=parts.reconstruct,
         domain=observed.domain,
-        codes=Codes(quantizer.num_codes),
+        codes=Codes(parts.all_codes),
     )
 
 
@@ -198,6 +201,22 @@ class _Parts:
     observed: Likelihood
     grid: tuple[int, ...]
     quantizer: Quantizer
+
+    @property
+    def all_codes(self) -> int:
+        """Codes of the codebooks of all stages together."""
+        return math.prod(self.quantizer.stages) * self.quantizer.num_codes
+
+    @property
+    def first_codes(self) -> Int[np.ndarray, "*stages"]:
+        """Number of each stage's first code, where those of all stages are counted through."""
+        stages = self.quantizer.stages
+        return (self.quantizer.num_codes * np.arange(math.prod(stages), dtype=np.int32)).reshape(stages)
+
+    def figures(self, counts: ArrayLike) -> dict[str, Array]:
+        """Use of the codes of all stages; the perplexity, which is one codebook's, is the mean over the stages."""
+        by_stage = jnp.reshape(jnp.asarray(counts), (-1, self.quantizer.num_codes))
+        return {"perplexity": perplexity(by_stage).mean(), "usage": usage(counts)}
 
     def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
         encoder_key, decoder_key, codebook_key = jax.random.split(key, 3)
@@ -230,19 +249,18 @@ class _Parts:
         if train:
             in_use, running = self.observed.observe(running, outputs, x)
         nll = self.observed.nll(own, in_use, outputs, x)
-        counts = over_devices(jax.lax.psum, code_counts(quantized.index, self.quantizer.num_codes))
+        counts = over_devices(jax.lax.psum, code_counts(quantized.index + self.first_codes, self.all_codes))
         terms = {
             "nll": nll.mean(),
             **{name: term.mean() for name, term in quantized.terms.items()},
-            "perplexity": perplexity(counts),
-            "usage": usage(counts),
+            **self.figures(counts),
             **self.observed.terms(own, in_use),
         }
         after = {"codebook": quantized.statistics, "likelihood": running}
         return (nll + quantized.penalty).mean(), Aux(terms, after)
 
     def evaluate(self, params: Params, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:
-        x, own, num_codes = batch["x"], params[self.player]["likelihood"], self.quantizer.num_codes
+        x, own = batch["x"], params[self.player]["likelihood"]
         quantized = self.quantize(params, statistics, batch, key, train=False)
         outputs = self.outputs_of(params, quantized.codes)
         nll = self.observed.nll(own, statistics["likelihood"], outputs, x)
@@ -251,7 +269,9 @@ class _Parts:
             "nll": nll,
             **quantized.terms,
             "squared_error": squared_error(self.observed.mean(outputs), x),
-            "code_frequency": jax.vmap(lambda i: code_counts(i, num_codes) / i.size)(quantized.index),
+            "code_frequency": jax.vmap(lambda i: code_counts(i, self.all_codes) / i.size)(
+                quantized.index + self.first_codes
+            ),
         }
 
     def summarize(self, means: dict[str, Any]) -> dict[str, Any]:
@@ -261,8 +281,7 @@ class _Parts:
         rate = means.get("kl", places * kl_one_hot_uniform(self.quantizer.num_codes))
         return {
             **{name: value for name, value in means.items() if name != "code_frequency"},
-            "perplexity": perplexity(frequency),
-            "usage": usage(frequency),
+            **self.figures(frequency),
             "dead_codes": np.sum(frequency == 0),
             "rate": rate,
             "elbo": -(means["nll"] + rate),
@@ -270,16 +289,23 @@ class _Parts:
 
     def encode(self, params: Params, statistics: Any, x: ArrayLike) -> Int[Array, "batch h w *stages"]:
         encodings = self.encodings_of(params, x)
-        return self.quantizer.encode(params[self.player]["codebook"], statistics["codebook"], encodings)
+        index = self.quantizer.encode(params[self.player]["codebook"], statistics["codebook"], encodings)
+        return index + self.first_codes
 
     def decode(self, params: Params, statistics: Any, index: Int[ArrayLike, "batch h w *stages"]) -> Array:
-        codes = self.quantizer.lookup(params[self.player]["codebook"], statistics["codebook"], index)
+        if np.ndim(index) < 3 or np.shape(index)[3:] != self.quantizer.stages:
+            expected = ("batch", "height", "width", *self.quantizer.stages)
+            raise ValueError(f"index must be [{', '.join(map(str, expected))}], got the shape {np.shape(index)}")
+        require_indices("index", index, self.all_codes, "the model has")
+        of_stage = jnp.asarray(index) - self.first_codes
+        codes = self.quantizer.lookup(params[self.player]["codebook"], statistics["codebook"], of_stage)
         return self.observed.mean(self.outputs_of(params, codes))
 
     def sample(self, params: Params, statistics: PyTree, key: Array, n: int) -> Array:
         """Codes drawn uniformly: a demonstration of why a prior over codes is needed."""
         shape = (n, *self.grid, *self.quantizer.stages)
-        return self.decode(params, statistics, jax.random.randint(key, shape, 0, self.quantizer.num_codes))
+        index = jax.random.randint(key, shape, 0, self.quantizer.num_codes)
+        return self.decode(params, statistics, index + self.first_codes)
 
     def reconstruct(self, params: Params, statistics: PyTree, x: ArrayLike) -> Array:
         return self.decode(params, statistics, self.encode(params, statistics, x))

@@ -189,10 +189,56 @@ def test_figures_of_a_split_count_its_codes_and_charge_log_k_for_each(x64):
     ],
 )
 def test_the_rate_counts_every_code_at_the_logarithm_of_their_number_or_what_a_draw_costs(options, measured, rate):
-    means = {"nll": 4.0, "code_frequency": np.full(12, 1 / 12), **measured}
-    figures = vq_vae(**(SMALL | options)).summarize(means)
+    model = vq_vae(**(SMALL | options))
+    means = {"nll": 4.0, "code_frequency": np.full(model.codes.size, 1 / model.codes.size), **measured}
+    figures = model.summarize(means)
     np.testing.assert_allclose(figures["rate"], rate, rtol=1e-6)
     np.testing.assert_allclose(figures["elbo"], -4.0 - rate, rtol=1e-6)
+
+
+def residual(stages=3):
+    """A model of several codebooks, of which each has codes that no encoding is near, and examples."""
+    model, params, _, batch = make(batch_size=6, quantizer="residual", stages=stages)
+    rng, spread = np.random.default_rng(8), np.asarray(encode(params, batch["x"])).std()
+    codebooks = rng.normal(size=(stages, CODES, DIM)) * spread / 2.0 ** np.arange(stages)[:, None, None]
+    codebooks[0] += np.asarray(encode(params, batch["x"])).mean(axis=(0, 1, 2))
+    codebooks[:, -1] += 100
+    state = EmaCodebook(jnp.ones((stages, CODES)), jnp.asarray(codebooks))
+    left, chosen = np.asarray(encode(params, batch["x"])), []
+    for codebook in codebooks:
+        chosen.append(nearest(left, codebook))
+        left = left - codebook[chosen[-1]]
+    return model, params, {"codebook": state, "likelihood": {}}, batch, codebooks, np.stack(chosen, axis=-1)
+
+
+def test_figures_of_several_stages_are_those_of_their_own_codebooks(x64):
+    model, params, statistics, batch, _, chosen = residual()
+    counts = np.stack([np.bincount(chosen[..., stage].ravel(), minlength=CODES) for stage in range(3)])
+    dead, mean = np.sum(counts == 0), np.mean(np.exp(scipy.stats.entropy(counts, axis=1)))
+    assert np.sum(counts.sum(axis=0) == 0) < dead  # Counted together, one stage's codes would hide another's.
+    _, aux = run_loss(model, params, statistics, batch, train=False)
+    values = jax.jit(model.evaluate)(params, statistics, batch, KEY)
+    figures = model.summarize({name: np.asarray(a).mean(axis=0) for name, a in values.items()})
+    for seen in (aux.metrics, figures):
+        np.testing.assert_allclose(seen["perplexity"], mean, rtol=1e-6)
+        np.testing.assert_allclose(seen["usage"], 1 - dead / (3 * CODES), rtol=1e-6)
+    assert figures["dead_codes"] == dead
+
+
+def test_codes_of_several_stages_are_numbered_through(x64):
+    model, params, statistics, batch, codebooks, chosen = residual()
+    numbered = chosen + CODES * np.arange(3)
+    assert model.codes.size == 3 * CODES
+    np.testing.assert_array_equal(jax.jit(model.encode)(params, statistics, batch["x"]), numbered)
+    codes = codebooks.reshape(-1, DIM)[numbered].sum(axis=-2)
+    np.testing.assert_allclose(model.decode(params, statistics, numbered), decode(params, codes), rtol=1e-9)
+    assert np.all(np.isfinite(model.sample(params, statistics, KEY, 3)))
+    # A code of another stage is none of this one's.
+    assert np.all(np.isnan(model.decode(params, statistics, numbered[..., ::-1])).any(axis=(1, 2, 3)))
+    with pytest.raises(ValueError, match="index must lie in 0 … 14, since the model has 15 codes, got 0 to 15"):
+        model.decode(params, statistics, np.array([0, 5, 15]) + np.zeros((1, 3, 3, 1), int))
+    with pytest.raises(ValueError, match=r"index must be \[batch, height, width, 3\], got the shape \(6, 3, 3\)"):
+        model.decode(params, statistics, chosen[..., 0])
 
 
 def test_images_become_the_nearest_codes_and_codes_become_images(x64):
