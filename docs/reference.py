@@ -72,6 +72,7 @@ def page(module_name: str) -> str:
     """The module's own words, then every name by group with signature, formula, arguments and example."""
     module = importlib.import_module(module_name)
     text = f".. automodule:: {module_name}\n\n.. currentmodule:: {module_name}\n\n"
+    text += f"Names are imported from here, in the examples too: ``from {module_name} import …``.\n\n"
     for title, names in groups(module).items():
         heading = f"{title}\n{'-' * len(title)}\n\n" if title else ""
         text += heading + "".join(_entry(module, name) + "\n" for name in names)

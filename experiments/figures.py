@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -238,6 +239,16 @@ def pictures(path: Path, captions: Mapping[str, str]) -> dict[str, tuple[str, Pa
     return {name: (caption, path / "plots" / f"{name}.png") for name, caption in captions.items()}
 
 
+@contextmanager
+def stoppable(name: str) -> Iterator[None]:
+    """Ctrl-C where nothing trains, which heeds it itself: one sentence and the exit code of the signal."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\n{name}: stopped; what was not finished is not kept", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
 def main(run: Run) -> None:
     """The command line of one experiment: runs it and prints ours / reference / difference."""
     import tyro
@@ -263,7 +274,8 @@ def main(run: Run) -> None:
     try:
         # A paragraph for each line such as "time:", which would else run together.
         shown = re.sub(r"\n(?=[a-z]+: )", "\n\n", head)
-        tyro.cli(alone, description=shown, prog=f"python experiments/{path.name}")
+        with stoppable(path.name):
+            tyro.cli(alone, description=shown, prog=f"python experiments/{path.name}")
     except UserError as error:
         print(f"{path.name}: {error}", file=sys.stderr)
         sys.exit(2)

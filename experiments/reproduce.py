@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from figures import HEADINGS, PICTURE_BYTES, RESULTS, ROOT, Scale, columns, perform, result, scales, show
+from figures import HEADINGS, PICTURE_BYTES, RESULTS, ROOT, Scale, columns, perform, result, scales, show, stoppable
 from PIL import Image
 
 from jaxgen.errors import UserError
@@ -159,7 +159,8 @@ def _conditions(kept: Mapping[str, Any]) -> str:
 
 if __name__ == "__main__":
     try:
-        sys.exit(tyro.cli(reproduce, description=__doc__))
+        with stoppable("reproduce.py"):
+            sys.exit(tyro.cli(reproduce, description=__doc__))
     except UserError as error:
         print(f"reproduce.py: {error}", file=sys.stderr)
         sys.exit(2)

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from figures import Figure, Outcome, as_record, show
+from figures import Figure, Outcome, as_record, show, stoppable
 
 Case = Callable[[Path], list[Figure]]
 
@@ -340,7 +340,9 @@ def memory(folder: Path) -> list[Figure]:
 
 
 def figures_of(name: str, folder: Path | None = None) -> list[Figure]:
-    """What a case measures, under its name."""
+    """What a case measures, under its name; on a terminal it is named first, since each takes a while."""
+    if sys.stderr.isatty():
+        print(f"{name} …", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=folder) as own:
         return [figure._replace(name=f"{name}: {figure.name}") for figure in CASES[name](Path(own))]
 
@@ -368,4 +370,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with stoppable("speed.py"):
+        main()

@@ -258,7 +258,10 @@ def _read_mask(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
     # One for all examples or one for each, with the axis of channels or without it where there is one channel.
     shapes = [shape, shape[1:]] + ([shape[:-1], shape[1:-1]] if shape[-1] == 1 and len(shape) > 2 else [])
     if mask.dtype != bool or mask.shape not in shapes:
-        raise UserError(f"the mask {path} is {mask.dtype} of shape {mask.shape}; give booleans of shape {shape}")
+        raise UserError(
+            f"the mask {path} is {mask.dtype} of shape {mask.shape}; give booleans of shape {shape}, "
+            f"or {shape[1:]} for one that all examples share"
+        )
     return np.broadcast_to(mask.reshape(*mask.shape, 1) if shapes.index(mask.shape) > 1 else mask, shape)
 
 

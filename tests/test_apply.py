@@ -226,7 +226,10 @@ def write_mask(path, mask):
     [
         (np.ones((297, 8, 8), bool), "nothing is missing in digits"),
         (np.zeros((297, 8, 8), bool), "everything is missing in digits"),
-        (np.ones((297, 8, 7), bool), r"shape \(297, 8, 7\); give booleans of shape \(297, 8, 8, 1\)"),
+        (
+            np.ones((297, 8, 7), bool),
+            r"shape \(297, 8, 7\); give booleans of shape \(297, 8, 8, 1\), or \(8, 8, 1\) for one",
+        ),
         (np.ones((297, 8, 8)), "is float64 of shape"),
     ],
 )

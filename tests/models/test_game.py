@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgen.models import conditional_gan, gan
+from jaxgen.nets.spectral import spectral_normalize
 
 BATCH, NOISE, KEY = 6, 3, jax.random.key(4)
 # The mean difference of both logits; its penalty has no weight, so that every value is plain.
@@ -57,6 +58,20 @@ def test_a_pack_in_an_evaluation_is_of_generated_examples_and_the_example_s_own(
     assert list(judged) == ["discriminator/accuracy_fake"]
     np.testing.assert_array_equal(judged["discriminator/accuracy_fake"], packs @ w[:, 0] + b < 0)
     assert 0 < np.mean(packs @ w[:, 0] + b < 0) < 1
+
+
+def test_a_pack_in_an_evaluation_is_told_what_its_example_comes_with(x64):
+    model, params, statistics, batch = make(conditional_gan, packing=2, num_classes=3, **WASSERSTEIN)
+    (w, b), (g, c) = layer(params, "discriminator"), layer(params, "generator")
+    told = np.eye(3)[np.asarray(batch["label"])]
+    halves = []
+    for key in jax.random.split(KEY, 2):
+        fake = np.concatenate([draws(key, batch["position"]), told], axis=1) @ g + c
+        halves += [fake, told]
+    logits = np.concatenate(halves, axis=1) @ w[:, 0] + b
+    judged = model.evaluate(params, statistics, batch, KEY)["discriminator/accuracy_fake"]
+    np.testing.assert_array_equal(judged, logits < 0)
+    assert 0 < np.mean(logits < 0) < 1
 
 
 def test_packs_of_images_are_further_channels():
@@ -128,11 +143,14 @@ def test_what_is_told_has_no_slope(x64, penalty, expected):
     np.testing.assert_allclose(aux.metrics["penalty"], expected, atol=1e-12)
 
 
-def test_the_penalty_between_the_data_and_its_imitation_is_the_example_s_own(x64):
-    """Nothing of it depends on what else is in the batch."""
-    model, params, statistics, batch = make(hidden=(4,), activation="tanh", penalty="gradient", penalty_weight=1.0)
+@pytest.mark.parametrize("packing", [1, 2])
+def test_the_penalty_between_the_data_and_its_imitation_is_the_pack_s_own(x64, packing):
+    """Nothing of it depends on what else is in the batch, so that it is the same on any devices."""
+    options = {"hidden": (4,), "activation": "tanh", "penalty": "gradient", "penalty_weight": 1.0, "packing": packing}
+    model, params, statistics, batch = make(**options)
     of = jax.jit(lambda b: model.losses["discriminator"](params, statistics, b, KEY, True)[1].metrics["penalty"])
-    each = [of(jax.tree.map(lambda a, i=i: a[i : i + 1], batch)) for i in range(BATCH)]
+    starts = range(0, BATCH, packing)
+    each = [of(jax.tree.map(lambda a, i=i: a[i : i + packing], batch)) for i in starts]
     np.testing.assert_allclose(np.mean(each), of(batch), rtol=1e-10)
 
 
@@ -148,6 +166,19 @@ def test_only_the_discriminator_s_turn_moves_the_singular_vectors(x64):
     fake = draws(jax.random.split(KEY)[0], batch["position"]) @ g + c
     value, _ = loss_of(model, "generator", params, aux.statistics, batch)
     np.testing.assert_allclose(value, -np.mean(fake @ w[:, 0] / np.linalg.norm(w) + b), rtol=1e-10)
+
+
+def test_the_generator_and_an_evaluation_meet_the_vectors_as_they_were_left(x64):
+    options = {"hidden": (4,), "activation": "tanh"}
+    model, params, statistics, batch = make(spectral_norm=True, **options)
+    plain = make(**options)[0]
+    for iterations, same in ((0, True), (1, False)):
+        own, _ = spectral_normalize(params["discriminator"], statistics["spectral"], iterations=iterations)
+        normal = params | {"discriminator": own}
+        values = [loss_of(m, "generator", p, statistics, batch)[0] for m, p in ((model, params), (plain, normal))]
+        judged = [m.evaluate(p, statistics, batch, KEY)["value"] for m, p in ((model, params), (plain, normal))]
+        assert np.allclose(*values, rtol=1e-10) == same
+        assert np.allclose(*judged, rtol=1e-10) == same
 
 
 def test_samples_are_of_the_mean_of_the_generators_that_were_played_with(x64):
