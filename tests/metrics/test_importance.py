@@ -125,7 +125,7 @@ def test_a_wide_network_between_draw_and_weight_is_counted():
     def weights(keys):
         draws = jax.vmap(lambda key: jax.random.normal(key, (batch, 2)))(keys)
         hidden = jax.jit(lambda z: jnp.tanh(z @ jnp.ones((2, width))))(draws)  # inside a call of its own
-        return -jnp.square(jnp.sin(hidden) + jnp.cos(hidden)).sum(axis=-1)
+        return -(jnp.square(hidden) @ jnp.ones((width, 8))).sum(axis=-1)  # a product of what is in memory
 
     def estimate(key):
         return importance_weighted_log_likelihood(weights, key, num_samples=1000, max_elements=budget)
