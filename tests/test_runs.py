@@ -169,7 +169,7 @@ def test_a_mistake_in_a_factory_keeps_its_traceback(monkeypatch):
 
     monkeypatch.setattr(models, "broken", broken, raising=False)
     monkeypatch.setattr(models, "__all__", [*models.__all__, "broken"])
-    with pytest.raises(UserError, match="broken: missing a required (keyword-only )?argument: 'shape'"):
+    with pytest.raises(UserError, match=r"broken: missing a required (keyword-only )?argument: 'shape'"):
         runs.build("broken", {})
     with pytest.raises(TypeError, match="can only concatenate"):
         runs.build("broken", {"shape": [4]})
