@@ -31,14 +31,3 @@ def x64():
 def as_users_call(monkeypatch):
     """Calls as users make them: the types and shapes of signatures are checked in tests alone."""
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
-
-
-@pytest.fixture
-def refuses(as_users_call):
-    """`refuses(error, call, message)`: the call raises the error, with the message, by a check of its own."""
-
-    def check(error, call, message):
-        with pytest.raises(error, match=message):
-            call()
-
-    return check

@@ -146,5 +146,7 @@ def test_later_seeds_see_all_seeds_before():
         (np.ones((3, 2)), {"num_clusters": 2, "init": np.ones((2, 3))}, ValueError, r"\(2, 3\).*\(2, 2\)"),
     ],
 )
-def test_kmeans_refuses(points, arguments, error, message, refuses):
-    refuses(error, lambda: kmeans(jax.random.key(0), points, **arguments), message)
+@pytest.mark.usefixtures("as_users_call")
+def test_kmeans_refuses(points, arguments, error, message):
+    with pytest.raises(error, match=message):
+        kmeans(jax.random.key(0), points, **arguments)

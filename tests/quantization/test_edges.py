@@ -156,6 +156,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_real_number_is_refused_by_name(name, refuses):
+@pytest.mark.usefixtures("as_users_call")
+def test_what_is_no_real_number_is_refused_by_name(name):
     kind = "real" if name in ("decay", "smoothing", "threshold") else "an array or a number"
-    refuses(TypeError, REFUSED[name], f"{name} must be {kind}")
+    with pytest.raises(TypeError, match=f"{name} must be {kind}"):
+        REFUSED[name]()

@@ -107,8 +107,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_input_is_refused_with_its_name_and_value(name, refuses):
-    refuses(*REFUSED[name])
+@pytest.mark.usefixtures("as_users_call")
+def test_bad_input_is_refused_with_its_name_and_value(name):
+    error, call, message = REFUSED[name]
+    with pytest.raises(error, match=message):
+        call()
 
 
 def test_nan_has_no_level():
