@@ -36,7 +36,7 @@ from jaxgen.unused import check_used
 from jaxgen.writers import JsonlWriter, TensorBoardWriter, Writer
 
 #: Arguments of a factory that the data decides, not the user.
-DATA_ARGUMENTS = ("shape", "num_classes", "condition_size", "columns")
+DATA_ARGUMENTS = ("shape", "num_classes", "condition_size", "columns", "codebook_size", "grids")
 
 #: Channels of convolutions above which a CPU takes seconds a step.
 _WIDE = 128
@@ -117,15 +117,9 @@ def check_number(name: str, value: Any) -> None:
 
 def complete(name: str, arguments: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     """Every argument of a factory: those given, those the data decides, the defaults."""
-    from_data = {
-        "shape": dataset.shape,
-        "num_classes": dataset.num_classes,
-        "condition_size": dataset.condition_size,
-        "columns": dataset.columns,
-    }
     full = {}
     for key, parameter in inspect.signature(factory(name)).parameters.items():
-        default = from_data[key] if key in DATA_ARGUMENTS else parameter.default
+        default = getattr(dataset, key) if key in DATA_ARGUMENTS else parameter.default
         full[key] = arguments.get(key, default)
     return full | dict(arguments)
 
