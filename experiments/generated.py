@@ -8,8 +8,8 @@ from classifier import splits
 
 from jaxgen import runs
 
-#: Examples that the classifier sees in training, each as often as the set is small.
-_SEEN = 600_000
+#: Passes of the classifier over its training digits, and how many it sees at least where these are few.
+_PASSES, _SEEN = 10, 75_000
 
 
 def sampled(path: Path, *, index: int, count: int, told: np.ndarray | None = None) -> np.ndarray:
@@ -32,7 +32,7 @@ class Judge:
 
         train, test = splits(data)
         rows, self._network = self._rows(train.x), MLPClassifier((256,), random_state=0)
-        for _ in range(round(_SEEN / len(rows))):
+        for _ in range(max(_PASSES, _SEEN // len(rows))):
             self._network.partial_fit(rows, train.y, classes=np.arange(10))
         self.accuracy = float(np.mean(self.read(test.x) == test.y))
 
