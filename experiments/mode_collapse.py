@@ -2,8 +2,8 @@
 
 command:   python experiments/mode_collapse.py
 hardware:  two CPU cores
-time:      about 4 minutes
-expected:  packed, no fewer modes than plain on either
+time:      about 3 minutes
+expected:  packed, no fewer modes than plain on either, and a smaller reverse KL
 source:    own gate; for comparison PacGAN, table 1: on the ring 6.3 modes of 8, 98.2% high quality and reverse KL 0.45,
            packed 7.8, 95.9% and 0.07; on the grid 17.3 of 25, 94.8% and 0.70, packed 24.8, 93.6% and 0.04
 
@@ -27,7 +27,8 @@ from jaxgen.plots._style import ACCENT, MARK, WIDTH, styled
 from jaxgen.training import Options
 
 PACKING = {"plain": 1, "packed by four": 4}
-DATA = {"ring": {"noise_dim": 2, "activation": "leaky_relu"}, "grid": {"noise_dim": 2, "activation": "leaky_relu"}}
+DATA = ("ring", "grid")
+ARGUMENTS = {"noise_dim": 2, "activation": "leaky_relu"}
 OPTIONS = Options(steps=10_000, batch_size=128, learning_rate=2e-3, schedule="cosine")
 #: Modes, high-quality share and reverse KL of PacGAN's table 1.
 PUBLISHED = {
@@ -85,11 +86,11 @@ def figures_of(measured: dict[tuple[str, str], dict[str, list[float]]]) -> list[
 
 def run(*, seeds: int = 5, workdir: Path) -> Outcome:
     measured, drawn = {}, {}
-    for data, arguments in DATA.items():
+    for data in DATA:
         for name, packing in PACKING.items():
             path = workdir / f"{data}-{packing}"
             options = OPTIONS._replace(seeds=seeds)
-            runs.train("gan", {**arguments, "packing": packing}, data=data, workdir=path, options=options)
+            runs.train("gan", {**ARGUMENTS, "packing": packing}, data=data, workdir=path, options=options)
             measured[data, name] = evaluated(path)
             drawn[data, name] = sampled(path, index=0, count=2500)
     modes = {key: values["modes"] for key, values in measured.items()}
