@@ -42,7 +42,7 @@ class Setting(NamedTuple):
 
 SETTINGS: dict[Scale, Setting] = {
     "cpu": Setting(
-        "digits", {"hidden": (128, 128)}, Options(steps=6000, batch_size=100, learning_rate=1e-3, schedule="cosine")
+        "digits", {"hidden": (128, 128)}, Options(steps=4000, batch_size=100, learning_rate=1e-3, schedule="cosine")
     ),
     "full": Setting(
         "mnist", {"hidden": (512, 512)}, Options(steps=20_000, batch_size=128, learning_rate=5e-4, schedule="cosine")

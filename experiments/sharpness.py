@@ -44,7 +44,7 @@ class Setting(NamedTuple):
 
 
 SETTINGS: dict[Scale, Setting] = {
-    "cpu": Setting("digits", (256, 128), 16, 8000, {"VAE": 2e-3, "GAN": 1e-3, "VAE-GAN": 1e-3}),
+    "cpu": Setting("digits", (256, 128), 16, 5000, {"VAE": 2e-3, "GAN": 1e-3, "VAE-GAN": 1e-3}),
     "full": Setting("mnist", (512, 256), 32, 30_000, {"VAE": 1e-3, "GAN": 5e-4, "VAE-GAN": 5e-4}),
 }
 

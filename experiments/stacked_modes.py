@@ -47,7 +47,7 @@ SETTINGS: dict[Scale, Setting] = {
     "cpu": Setting(
         "digits",
         {"hidden": (256, 256), "noise_dim": 32},
-        Options(steps=6000, batch_size=128, learning_rate=1e-3, schedule="cosine"),
+        Options(steps=5000, batch_size=128, learning_rate=1e-3, schedule="cosine"),
         {},
     ),
     "full": Setting(

@@ -8,7 +8,7 @@ expected:  k = l = 1 finds 7 of 8 modes or more; D takes more for real and gener
 source:    own gate
 
 In each round the discriminator is updated k times and the generator l times, each time on a fresh batch. All nine
-pairs of 1, 2 and 5 may spend as much: 12,000 updates of either player together, so that k = l = 5 plays a fifth of the
+pairs of 1, 2 and 5 may spend as much: 9000 updates of either player together, so that k = l = 5 plays a fifth of the
 rounds of k = l = 1. D's accuracy is the mean of its shares of test points taken for real and of generated ones taken
 for generated; at the equilibrium it is ½. Everything else is as in ``gan_ring.py``, trained for less long.
 """
@@ -26,7 +26,7 @@ from jaxgen.training import Options
 from jaxgen.writers import read_jsonl
 
 TURNS = (1, 2, 5)
-UPDATES, EVALUATIONS = 12_000, 20
+UPDATES, EVALUATIONS = 9000, 20
 ARGUMENTS = {"activation": "tanh", "noise_dim": 2}
 QUANTITIES = ("modes", "high_quality", "accuracy")
 
