@@ -43,3 +43,9 @@ class Judge:
     def read(self, images: np.ndarray) -> np.ndarray:
         """The class [n] of each image."""
         return np.asarray(self._network.predict(self._rows(images)))
+
+    def doubt(self, images: np.ndarray) -> tuple[float, float]:
+        """Mean entropy of the class of one image, in nats, and the exponential of that of all images' classes."""
+        shares = np.asarray(self._network.predict_proba(self._rows(images)), np.float64)
+        each, together = (-np.sum(p * np.log(np.maximum(p, 1e-300)), axis=-1) for p in (shares, shares.mean(axis=0)))
+        return float(each.mean()), float(np.exp(together))
