@@ -13,7 +13,7 @@ weights is taken, over D(G(z)), the geometric mean of what D gives generated poi
 the factor D/(1 − D), as ``exact_game.py`` measures; here are whole batches, and the weights behind them.
 
 Then both play, with five updates of the discriminator in each round, so that it is ahead. Adam divides a gradient by
-its own size and so hides a part of the loss, but not where the gradients of a few lucky points are all that is left.
+its own size, and the minimax generator gets nowhere even so.
 """
 
 from pathlib import Path
