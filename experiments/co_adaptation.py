@@ -66,7 +66,8 @@ def correlation(images: np.ndarray, pixels: np.ndarray) -> float:
     """Mean absolute correlation, over the images, of two of the pixels that touch."""
     places, values = np.argwhere(pixels), images[..., 0][:, pixels].astype(np.float64)
     touch = np.abs(places[:, None] - places).sum(axis=-1) == 1
-    return float(np.abs(np.corrcoef(values.T)[touch]).mean())
+    correlations = np.asarray(np.corrcoef(values.T))
+    return float(np.abs(correlations[touch]).mean())
 
 
 def compared(what: str, hidden: str, before: np.ndarray, after: np.ndarray) -> list[Figure]:

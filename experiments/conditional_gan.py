@@ -66,10 +66,11 @@ def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
     real = rows(test.x[:ASKED])
     found = [precision_recall(real, rows(images[: len(real)])) for images in digits]
     best = precision_recall(real, rows(train.x[: len(real)]))
-    own, gate, of_real = "own measurement", ("own gate", 0.0, "above"), "training digits"
+    own, of_real = "own measurement", "training digits"
+    gate: tuple[Any, ...] = (0.9, "own gate", 0.0, "above")
     figures = [
-        Figure("generated digits that are read as asked", right.mean(axis=1).tolist(), "share", 0.9, *gate),
-        Figure("the same, of the class that is read worst", by_class.min(axis=1).tolist(), "share", 0.9, *gate),
+        Figure("generated digits that are read as asked", right.mean(axis=1).tolist(), "share", *gate),
+        Figure("the same, of the class that is read worst", by_class.min(axis=1).tolist(), "share", *gate),
         Figure("the judge on real test digits", [judge.accuracy], "share", None, own),
         Figure("precision", [float(p.precision) for p in found], "share", float(best.precision), of_real),
         Figure("recall", [float(p.recall) for p in found], "share", float(best.recall), of_real),

@@ -14,6 +14,7 @@ for generated; at the equilibrium it is ½. Everything else is as in ``gan_ring.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from figures import Figure, Outcome, evaluated, main
@@ -102,7 +103,7 @@ def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     measured = measure(workdir, seeds=seeds)
     own, figures = "own measurement", []
     for (k, ell), values in measured.items():
-        gate = (7.0, "own gate", 0.0, "above") if (k, ell) == (1, 1) else (None, own)
+        gate: tuple[Any, ...] = (7.0, "own gate", 0.0, "above") if (k, ell) == (1, 1) else (None, own)
         of = f"k = {k}, l = {ell}:"
         figures += [
             Figure(f"{of} modes", values["modes"].tolist(), "of 8", *gate),
