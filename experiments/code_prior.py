@@ -53,8 +53,8 @@ SETTINGS: dict[Scale, Setting] = {
     ),
     "full": Setting(
         *("mnist", {"hidden": (64, 64), "num_codes": 512}, {"features": 128, "layers": 4}, 32),
-        Options(epochs=30, learning_rate=1e-3, schedule="cosine", dequantize=True),
-        Options(epochs=20, learning_rate=1e-3, schedule="cosine"),
+        Options(epochs=15, learning_rate=1e-3, schedule="cosine", dequantize=True),
+        Options(epochs=15, learning_rate=1e-3, schedule="cosine"),
     ),
 }
 

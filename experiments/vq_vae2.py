@@ -37,7 +37,7 @@ SETTINGS: dict[Scale, Setting] = {
     "cpu": Setting("digits", (32,), (4, 16), 181, 64, 64, Options(epochs=150, learning_rate=2e-3, schedule="cosine")),
     "full": Setting(
         *("mnist", (64, 64), (16, 49), 256, 64, 784),
-        Options(epochs=30, learning_rate=1e-3, schedule="cosine"),
+        Options(epochs=15, learning_rate=1e-3, schedule="cosine"),
     ),
 }
 

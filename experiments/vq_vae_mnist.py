@@ -38,7 +38,7 @@ class Setting(NamedTuple):
 
 SETTINGS: dict[Scale, Setting] = {
     "cpu": Setting((16, 32), Options(epochs=3, batch_size=128, learning_rate=2e-3, schedule="cosine")),
-    "full": Setting((64, 64), Options(epochs=30, batch_size=128, learning_rate=1e-3, schedule="cosine")),
+    "full": Setting((64, 64), Options(epochs=15, batch_size=128, learning_rate=1e-3, schedule="cosine")),
 }
 
 
