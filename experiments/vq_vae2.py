@@ -2,7 +2,7 @@
 
 command:   python experiments/vq_vae2.py
 hardware:  two CPU cores; for --scale full one GPU, and MNIST in TFDS_DATA_DIR
-time:      about 3 minutes; full is not yet measured
+time:      about 3 minutes; full 5 minutes on an H200 that trained five other experiments beside it
 expected:  the squared error of two grids is below that of one whose codes take as many bits
 source:    own gate; the two grids: Razavi, van den Oord and Vinyals, 2019
 

@@ -2,14 +2,16 @@
 
 command:   TFDS_DATA_DIR=/path/to/sets python experiments/vq_vae_mnist.py
 hardware:  two CPU cores; for --scale full one GPU
-time:      about 15 minutes; full is not yet measured
+time:      about 15 minutes; full 6 minutes on an H200 that trained five other experiments beside it
 expected:  the test split uses at least 95% of 512 codes with revival; the squared error is below that of 4×4 patches
            quantized by k-means at the same rate
 source:    own gates
 
 Both describe an image by 49 of 512 codes, 441 bits: a VQ-VAE whose encoder halves the image twice, and k-means on the
 49 patches of 4×4 pixels, which sees nothing beyond a patch and decodes each by itself. Without revival codes start as
-normal draws, far from most encodings, and a code that is never chosen is never moved.
+normal draws wherever the encodings are, and one that is not chosen is not moved. At full scale all are chosen sooner or
+later, but most of the time it is a few: the perplexity is a third to a half of that with revival. The error tells
+nothing of it: it is as low, or lower by up to 6%.
 """
 
 from pathlib import Path

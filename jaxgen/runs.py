@@ -170,6 +170,7 @@ def train(
     devices = choose(num_devices, batch_size=options.batch_size, together=model.together)
     _check_dequantize(dataset, options)
     check_values(dataset, model.domain, binarized=options.binarize != "none", allow_missing=model.missing)
+    _check_codes(model, dataset)
     _warn_of_width(arguments, platform=devices.local[0].platform)
     kind = f"{devices.num_global} × {devices.local[0].device_kind}"
     came_from = prepared_in(data, data_dir=data_dir) or data_dir
@@ -197,6 +198,19 @@ def _missing(dataset: Dataset) -> str:
     mask = dataset.train.get("mask")
     hidden = 0 if mask is None else int(mask.size - np.count_nonzero(mask))
     return f" ({hidden:,} of {mask.size:,} values missing)" if mask is not None and hidden else ""
+
+
+def _check_codes(model: Model, dataset: Dataset) -> None:
+    """Codes start on encodings, and end on means of them."""
+    codes = model.codes
+    if codes is None or not codes.shared:
+        return
+    encodings = len(dataset.train["x"]) * max(1, sum(map(math.prod, codes.grids)))
+    if codes.size > encodings:
+        raise UserError(
+            f"{codes.size} codes are more than the {encodings} encodings of the training split, so that some would stand "
+            f"for none; give fewer --num-codes"
+        )
 
 
 def _check_dequantize(dataset: Dataset, options: Options) -> None:
