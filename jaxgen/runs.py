@@ -89,7 +89,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     for argument in arguments:
         if argument not in signature.parameters:
             raise UserError(f"{name} takes no argument {argument!r}; {nearest(argument, signature.parameters)}")
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+    given = {k: _as_tuple(v) for k, v in arguments.items()}
     for argument, value in given.items():
         for number in value if isinstance(value, tuple) else (value,):
             check_number(f"{name}: --{argument.replace('_', '-')}", number)
@@ -101,6 +101,11 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
         return make(**given)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def _as_tuple(value: Any) -> Any:
+    """What JSON made a list of, at any depth."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def check_number(name: str, value: Any) -> None:
@@ -208,8 +213,8 @@ def _check_codes(model: Model, dataset: Dataset) -> None:
     encodings = len(dataset.train["x"]) * max(1, sum(map(math.prod, codes.grids)))
     if codes.size > encodings:
         raise UserError(
-            f"{codes.size} codes are more than the {encodings} encodings of the training split, so that some would stand "
-            f"for none; give fewer --num-codes"
+            f"{codes.size} codes are more than the {encodings} encodings of the training split, so that some would have "
+            f"none; give fewer --num-codes"
         )
 
 

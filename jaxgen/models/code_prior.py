@@ -36,8 +36,8 @@ def code_prior(
     """Learned prior over codes, such as those of a VQ-VAE: each code from the ones before it, row by row.
 
     The loss is −log p(codes) in nats an example, Σ of −log p(code | codes before it); divided by log 2 it is the size
-    in bits to which the codes can be compressed. Two grids are p(top) p(bottom | top): the transformer reads both as one
-    row, the PixelCNN is two, of which the second is shown the top grid.
+    in bits to which the codes can be compressed. Two grids are p(top) p(bottom | top): the transformer reads both as
+    one row, the PixelCNN is two, of which the second is shown the top grid.
 
     Args:
       shape: Shape of one example's codes, taken from the data.

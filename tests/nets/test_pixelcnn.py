@@ -164,3 +164,33 @@ def test_a_temperature_may_be_traced_and_a_seen_one_is_refused_alike():
     for temperature, message in ((np.ones(50), "must be one number"), (np.nan, "must be positive, got nan")):
         with pytest.raises(ValueError, match=f"temperature {message}"):
             draw(temperature)
+
+
+def test_a_coarser_grid_is_seen_everywhere_and_leaves_the_order_as_it_is(x64):
+    """Its codes move logits at the first place too, to which no code of its own grid is known."""
+    network = GatedPixelCNN(num_codes=3, features=6, layers=3, kernel=3, coarse_codes=4)
+    rng = np.random.default_rng(0)
+    # Several grids: in one of them the units that a place is seen through may all be off.
+    codes, coarse = rng.integers(0, 3, (9, 4, 4)), rng.integers(0, 4, (9, 2, 2))
+    params = random_parameters(network, (4, 4), coarse=jnp.zeros((1, 2, 2), jnp.int32))
+    apply = jax.jit(network.apply)
+    logits = np.asarray(apply(params, codes, None, coarse))
+    for place in np.ndindex(2, 2):
+        other = coarse.copy()
+        other[:, *place] = (coarse[:, *place] + 1) % 4
+        moved = np.abs(np.asarray(apply(params, codes, None, other)) - logits).max(axis=(0, -1))
+        row, column = 2 * place[0], 2 * place[1]
+        assert np.all(moved[row : row + 2, column : column + 2] > 0)
+    for place in np.ndindex(4, 4):
+        other = codes.copy()
+        other[:, *place] = (codes[:, *place] + 1) % 3
+        moved = np.abs(np.asarray(apply(params, other, None, coarse)) - logits).max(axis=(0, -1)).ravel()
+        assert np.all(moved[: 4 * place[0] + place[1] + 1] == 0)
+
+
+def test_a_coarser_grid_is_given_where_it_is_wanted_alone():
+    codes = jnp.zeros((1, 2, 2), jnp.int32)
+    for wanted, given, message in ((4, None, "conditional on a coarser grid of 4"), (0, codes, "leave coarse out")):
+        network = GatedPixelCNN(num_codes=3, features=4, layers=1, kernel=3, coarse_codes=wanted)
+        with pytest.raises(ValueError, match=message):
+            network.init(jax.random.key(0), codes, None, given)

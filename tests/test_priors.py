@@ -1,0 +1,173 @@
+"""A prior over the codes of a run: learned from its codes, found beside it, decoded by it, and of no other codebook."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from cli.commands import sentence
+
+from jaxgen import apply, priors, report, runs
+from jaxgen.cli import main
+from jaxgen.data import check_values, load
+from jaxgen.errors import UserError
+from jaxgen.training import Options
+
+STEPS = Options(steps=2, batch_size=48)
+SMALL = {"features": 8, "layers": 1, "heads": 2}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A VQ-VAE with a prior over its codes, as the command line makes them."""
+    path = tmp_path_factory.mktemp("priors") / "codes"
+    arguments = {"hidden": (8,), "num_codes": 12, "code_dim": 4}
+    runs.train("vq_vae", arguments, data="digits", workdir=path, options=STEPS, quiet=True)
+    command = ["train", "code_prior", "--from", str(path), "--features", "8", "--layers", "1", "--heads", "2"]
+    assert main([*command, "--steps", "3", "--batch-size", "32"]) == 0
+    return path
+
+
+def test_a_prior_learns_the_codes_of_its_run(base):
+    config = runs.read_config(base / "prior")
+    assert config["arguments"]["codebook_size"] == 12
+    assert config["arguments"]["grids"] == [[4, 4]]
+    assert config["arguments"]["shape"] == [4, 4, 1]
+    run = runs.open_run(base)
+    assert config["encoded"]["fingerprint"] == apply.fingerprint(run)
+    learned = load(config["data"]["name"])
+    x = load("digits").test["x"][:9].astype(np.float32) / 16
+    np.testing.assert_array_equal(learned.test["x"][:9, ..., 0], run.model.encode(run.params, run.statistics, x))
+
+
+@pytest.mark.parametrize("asked", ["", "prior"])
+def test_samples_are_the_prior_s_draws_decoded(base, asked, tmp_path):
+    """Whichever of the two folders is asked, and without the word that uniform codes come with."""
+    target, _ = report.sample(base / asked, num=5, seed=3, out=tmp_path / "samples.npz")
+    run, prior = runs.open_run(base), runs.open_run(base / "prior")
+    codes = prior.model.sample(prior.params, prior.statistics, jax.random.key(3), 5)
+    index = np.asarray(codes).astype(np.int32)[..., 0]
+    with np.load(target) as archive:
+        expected = run.model.decode(run.params, run.statistics, index)
+        np.testing.assert_allclose(archive["x"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_uniform_codes_are_told_of(base, tmp_path):
+    shutil.copytree(base, tmp_path / "alone", ignore=shutil.ignore_patterns("prior"))
+    with pytest.warns(UserWarning, match=r"codes are drawn uniformly.*'jaxgen train code_prior --from .*alone' learns"):
+        report.sample(tmp_path / "alone", num=2)
+
+
+def test_the_bound_is_reconstruction_and_code_bits(base):
+    report.evaluate(base / "prior")
+    report.evaluate(base)
+    figures, of_base = (
+        json.loads((path / "evaluation.json").read_text())["figures"] for path in (base / "prior", base)
+    )
+    np.testing.assert_allclose(figures["nll"], of_base["nll"], rtol=1e-6)
+    np.testing.assert_allclose(figures["rate"], figures["code_bits"] * np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(figures["elbo"], -(figures["nll"] + figures["rate"]), rtol=1e-6)
+    # Without a prior each code costs log K.
+    np.testing.assert_allclose(of_base["elbo"], -(of_base["nll"] + 16 * np.log(12)), rtol=1e-6)
+
+
+def test_both_pages_show_samples_with_the_prior_and_without(base):
+    for path in (base, base / "prior"):
+        page = report.write(path).read_text(encoding="utf-8")
+        assert "Codes drawn from the learned prior, decoded." in page
+        assert "Samples without the prior" in page
+        assert (path / "plots" / "uniform.png").exists()
+
+
+def test_a_prior_moves_with_its_run(base, tmp_path):
+    """The run is no longer where it was when the prior was learned, but still around it."""
+    shutil.copytree(base, tmp_path / "moved")
+    config = json.loads((tmp_path / "moved" / "prior" / "config.json").read_text())
+    config["encoded"]["run"] = str(tmp_path / "gone")
+    (tmp_path / "moved" / "prior" / "config.json").write_text(json.dumps(config))
+    behind = priors.run_behind(runs.open_run(tmp_path / "moved" / "prior"))
+    assert behind is not None
+    assert behind.path.resolve() == (tmp_path / "moved").resolve()
+    shutil.move(tmp_path / "moved" / "prior", tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"over the codes of .*gone, which is not there; put it back"):
+        priors.run_behind(runs.open_run(tmp_path / "elsewhere"))
+
+
+def test_a_prior_of_another_codebook_is_refused(base, tmp_path, capsys):
+    other = tmp_path / "other"
+    arguments = {"hidden": (8,), "num_codes": 12, "code_dim": 4}
+    runs.train("vq_vae", arguments, data="digits", workdir=other, options=STEPS._replace(seed=1), quiet=True)
+    shutil.copytree(base / "prior", other / "prior")
+    said = sentence(capsys, "sample", str(other))
+    assert "is of the codes of" in said
+    assert apply.fingerprint(runs.open_run(base)) in said
+    assert "train it again with --from" in said
+
+
+def test_two_grids_are_learned_and_decoded(tmp_path):
+    path = tmp_path / "two"
+    arguments = {"hidden": (8,), "num_codes": 12, "code_dim": 4}
+    runs.train("vq_vae2", arguments, data="digits", workdir=path, options=STEPS, quiet=True)
+    codes = apply.encode(path)
+    prior = {**SMALL, "network": "pixelcnn", "kernel": 3, "heads": 4}
+    runs.train("code_prior", prior, data=str(codes), workdir=path / "prior", options=STEPS, quiet=True)
+    assert runs.read_config(path / "prior")["arguments"]["grids"] == [[2, 2], [4, 4]]
+    with np.load(report.sample(path, num=3)[0]) as archive:
+        assert archive["x"].shape == (3, 8, 8, 1)
+
+
+def test_codes_without_a_known_run_are_learned_by_their_own_size(tmp_path):
+    """Whole numbers of anybody's tokenizer."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "tokens.npz", x=rng.integers(0, 300, (60, 6)))
+    made = load(str(tmp_path / "tokens.npz"))
+    check_values(made, "codes")
+    assert made.codebook_size == 1 + int(max(made.train["x"].max(), made.test["x"].max()))
+    assert made.grids == ((1, 6),)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x + 0.5, r"is no code: learn codes that 'jaxgen encode' wrote"),
+        (lambda x: x - 1.0, r"-1 is no code"),
+        (lambda x: x + 12, r"code \d+, of a codebook of 12: encode the data again"),
+    ],
+)
+def test_what_is_no_code_of_the_codebook_is_refused(base, tmp_path, change, message):
+    with np.load(base / "codes.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    arrays["x_train"], arrays["x_test"] = (change(arrays[name]).astype(np.float32) for name in ("x_train", "x_test"))
+    np.savez(tmp_path / "codes.npz", **arrays)
+    with pytest.raises(UserError, match=message):
+        runs.train("code_prior", SMALL, data=str(tmp_path / "codes.npz"), workdir=tmp_path / "run", options=STEPS)
+
+
+def test_images_are_no_codes(tmp_path):
+    with pytest.raises(UserError, match=r"digits: codes are whole numbers, not shares of 16: .* by --from"):
+        runs.train("code_prior", {}, data="digits", workdir=tmp_path / "run", options=STEPS)
+
+
+def test_a_damaged_word_of_whose_codes_they_are_is_named(base, tmp_path):
+    with np.load(base / "codes.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez(tmp_path / "codes.npz", **{**arrays, "encoded": "{}"})
+    with pytest.raises(UserError, match=r"what it says of its codes is damaged .*: encode the data again"):
+        load(str(tmp_path / "codes.npz"))
+
+
+def test_from_is_for_what_learns_codes_and_says_it_alone(base, capsys):
+    assert "--from gives the codes of a run, which vae does not learn" in sentence(
+        capsys, "train", "vae", "--from", str(base)
+    )
+    assert "--from says whose codes are learned" in sentence(
+        capsys, "train", "code_prior", "--from", str(base), "--data", "mnist"
+    )
+    vae = ["train", "code_prior", "--from", str(base / "nothing")]
+    assert "is not a run folder" in sentence(capsys, *vae)
+
+
+def test_more_codes_than_encodings_are_refused(tmp_path):
+    with pytest.raises(UserError, match="1501 codes are more than the 1500 encodings of the training split"):
+        runs.train("shallow_vq", {"num_codes": 1501}, data="digits", workdir=tmp_path / "run", options=STEPS)
