@@ -51,7 +51,7 @@ from scalar_quantizers import (
 from scipy.spatial import Voronoi
 
 from jaxgen.plots import save
-from jaxgen.plots._style import ACCENT, FAINT, LINES, MARK, WIDTH, styled
+from jaxgen.plots._style import ACCENT, FAINT, INK, LINES, WIDTH, styled
 from jaxgen.quantization import kmeans, lloyd_max_from_samples, nearest_code, optimal_scalar_quantizer
 
 GAUSSIAN = SOURCES["Gaussian"]
@@ -212,7 +212,7 @@ def ladder(several: list[Measured]) -> MatplotlibFigure:
         points = [[measured.points[dim, num_codes] for measured in several] for num_codes in CODES[dim]]
         rungs.append((f"k-means, {dim} dimensions", points, best))
     rungs.append(("rounding, entropy coded", [[rounding(GAUSSIAN, step)] for step in STEPS], math.pi * math.e / 6))
-    for (name, points, high), color in zip(rungs, LINES):
+    for (name, points, high), color in zip(rungs, (*LINES[:3], LINES[4], INK, LINES[5])):
         rate = [same[0].rate for same in points]
         look = {"color": color, "label": name, "linewidth": 1.3}
         look |= {} if len(points) > 10 else {"marker": "o", "markersize": 4}
@@ -256,7 +256,7 @@ def draw_cells(axes: Axes, codes: np.ndarray, samples: np.ndarray) -> None:
     edges = [diagram.vertices[ends] for ends in diagram.ridge_vertices if -1 not in ends]
     axes.scatter(*samples.T, s=2, color=FAINT, alpha=0.35, linewidths=0, rasterized=True)
     axes.add_collection(LineCollection(edges, colors=ACCENT, linewidths=0.8))
-    axes.scatter(*codes.T, s=5, color=MARK, linewidths=0)
+    axes.scatter(*codes.T, s=5, color=INK, linewidths=0)
     axes.set(xlim=(-3.4, 3.4), ylim=(-3.4, 3.4), aspect="equal")
 
 
