@@ -242,7 +242,7 @@ def cells(drawn: dict[float, tuple[np.ndarray, Point]]) -> MatplotlibFigure:
     pairs = np.stack(np.meshgrid(*2 * [lloyd_levels(GAUSSIAN, num_levels)]), axis=-1).reshape(-1, 2)
     alone = pairs, lloyd(GAUSSIAN, num_levels)
     for column, (correlation, together) in zip(figure.subplots(2, 2, sharex=True, sharey=True).T, drawn.items()):
-        samples = np.random.default_rng(0).multivariate_normal(np.zeros(2), autoregressive(2, correlation), 2500)
+        samples = np.random.default_rng(0).multivariate_normal(np.zeros(2), autoregressive(2, correlation), 1000)
         source = f"ρ = {correlation:g}" if correlation else "independent"
         for axes, (codes, point), name in zip(column, (alone, together), ("Lloyd-Max", "k-means")):
             draw_cells(axes, codes, samples)
@@ -254,9 +254,9 @@ def draw_cells(axes: Axes, codes: np.ndarray, samples: np.ndarray) -> None:
     # Four far points close the outer cells.
     diagram = Voronoi(np.concatenate([codes, 100.0 * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])]))
     edges = [diagram.vertices[ends] for ends in diagram.ridge_vertices if -1 not in ends]
-    axes.scatter(*samples.T, s=2, color=FAINT, alpha=0.35, linewidths=0, rasterized=True)
+    axes.scatter(*samples.T, s=2, color=FAINT, alpha=0.4, linewidths=0)
     axes.add_collection(LineCollection(edges, colors=ACCENT, linewidths=0.8))
-    axes.scatter(*codes.T, s=5, color=INK, linewidths=0)
+    axes.scatter(*codes.T, s=6, color=INK, linewidths=0)
     axes.set(xlim=(-3.4, 3.4), ylim=(-3.4, 3.4), aspect="equal")
 
 
