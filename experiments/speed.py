@@ -4,8 +4,12 @@ command:   python experiments/speed.py [CASE ...]
 hardware:  two CPU cores, nothing else running; the ratios, not the times, carry over to another machine
 time:      2 minutes, and some more for nearest_code_million
 expected:  nearest code at most 1.7 times the bare matrix product, k-means 1.1 times scikit-learn, an epoch 1.1 times a
-           hand-written scan, 6 s from a warm start to the first step, 1500 MB for a run on MNIST
+           hand-written scan, 6 s from a warm start to the first step, 1500 MB for a run on MNIST, and a step of a
+           vector quantizer at least 3 times as fast as vector-quantize-pytorch's
 source:    own gates
+
+vector-quantize-pytorch and the PyTorch under it are no requirement of jaxgen: the figures that compare with it are left
+out where it is not installed.
 
 Without a CASE all are looked at but the long one; --list names them. `reproduce.py speed` takes all, each as many times
 as there are seeds, and keeps them.
@@ -15,6 +19,8 @@ A case is a function of an empty folder that returns figures; `@case` makes it k
 
 import argparse
 import contextlib
+import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -54,6 +60,11 @@ def long_case(function: Case) -> Case:
 def at_most(name: str, value: float, unit: str, bound: float, source: str = "own gate") -> Figure:
     """A figure that must not exceed its bound."""
     return Figure(name, [value], unit, bound, source, 0.0, "below")
+
+
+def at_least(name: str, value: float, unit: str, bound: float, source: str = "own gate") -> Figure:
+    """A figure that must reach its bound."""
+    return Figure(name, [value], unit, bound, source, 0.0, "above")
 
 
 def measured(name: str, value: float, unit: str) -> Figure:
@@ -128,6 +139,65 @@ def kmeans(_folder: Path) -> list[Figure]:
         measured("time of an iteration", ours_each * 1e3, "ms"),
         at_most("inertia after 33 iterations over scikit-learn's", inertia[0] / inertia[1], "", 1.001),
     ]
+
+
+@case
+def vector_quantizer_step(_folder: Path) -> list[Figure]:
+    """16,384 vectors × 8,192 codes × 64, forward, backward, EMA update, beside vector-quantize-pytorch if there is."""
+    from jaxgen.models.quantizers import ema_quantizer
+    from jaxgen.quantization import codebook_from_ema, init_ema_codebook
+
+    vectors, codebook = (jax.random.normal(jax.random.key(i), (n, 64)) for i, n in enumerate((16_384, 8_192)))
+    quantizer = ema_quantizer(*codebook.shape, commitment=0.25, decay=0.99, revival=0.0)
+    before, batch, key = init_ema_codebook(codebook), vectors.reshape(16, 32, 32, 64), jax.random.key(2)
+
+    @jax.jit
+    def step(state: Any, batch: jax.Array):
+        def loss(batch: jax.Array):
+            quantized = quantizer.quantize({}, state, batch, key, jnp.arange(16), True)
+            return jnp.sum(quantized.codes) + jnp.sum(quantized.penalty), quantized
+
+        gradient, quantized = jax.grad(loss, has_aux=True)(batch)
+        return gradient, quantized.statistics, quantized.index
+
+    their_step = torch_step(np.asarray(vectors), np.asarray(codebook))
+    if their_step is None:
+        return [measured("time", best_time(lambda: step(before, batch))[0] * 1e3, "ms")]
+    _, after, index = step(before, batch)
+    their_codebook, their_index = their_step()
+    differing = float(np.mean(index.ravel() != their_index))
+    apart = float(jnp.max(jnp.abs(codebook_from_ema(after) - their_codebook)))
+    ours, theirs = best_time(lambda: step(before, batch), their_step, repeats=5)
+    return [
+        at_least("time of vector-quantize-pytorch's over ours", theirs / ours, "", 3.0),
+        measured("time", ours * 1e3, "ms"),
+        at_most("codes other than vector-quantize-pytorch's", differing, "share", 1e-3),
+        at_most("entries of the updated codebook off theirs", apart, "", 1e-3),
+    ]
+
+
+def torch_step(vectors: np.ndarray, codebook: np.ndarray) -> Callable[[], tuple[np.ndarray, np.ndarray]] | None:
+    """The same step of vector-quantize-pytorch: its codebook after it, and the codes. None where it is not installed.
+
+    Its other ways to the same end are off: the rotation of gradients, and the replacement of dead codes.
+    """
+    if importlib.util.find_spec("vector_quantize_pytorch") is None:
+        return None
+    torch, package = (importlib.import_module(name) for name in ("torch", "vector_quantize_pytorch"))
+    options = {"decay": 0.99, "commitment_weight": 0.25, "rotation_trick": False, "threshold_ema_dead_code": 0}
+    quantizer = package.VectorQuantize(codebook.shape[1], codebook.shape[0], **options)
+    state = quantizer._codebook
+    for entries in (state.embed, state.embed_avg):
+        entries.data.copy_(torch.from_numpy(codebook.copy()))
+    given = torch.from_numpy(vectors.copy())[None].requires_grad_()
+
+    def step() -> tuple[np.ndarray, np.ndarray]:
+        given.grad = None
+        codes, index, loss = quantizer(given)
+        (codes.sum() + loss.sum()).backward()
+        return state.embed[0].detach().numpy(), index.numpy().ravel()
+
+    return step
 
 
 @case
