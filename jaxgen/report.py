@@ -166,7 +166,7 @@ def sample(
     if run.model.sample is None:
         raise UserError(f"{run.config['model']} is not a generative model: it does not sample")
     shown, alone = _shown(run, index)
-    if alone is None and run.model.codes is not None and run.model.codes.grids:
+    if alone is None and _uniform(shown):
         warnings.warn(
             f"codes are drawn uniformly, which shows why a prior over them is needed; "
             f"'jaxgen train code_prior --from {path}' learns one",
@@ -193,6 +193,12 @@ def _shown(run: Run, index: int) -> tuple[Shown, Shown | None]:
         return Shown(run, _dataset(run.config)), None
     dataset = _dataset(base.config)
     return Shown(with_prior(base, prior), dataset), Shown(base, dataset)
+
+
+def _uniform(shown: Shown) -> bool:
+    """Whether a run without a prior draws codes uniformly that are not so distributed."""
+    codes = shown.model.codes
+    return codes is not None and bool(codes.grids)
 
 
 def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: str | Path | None = None) -> Path:
@@ -261,7 +267,7 @@ def _all_pictures(run: Run, figures: Mapping[str, Any], index: int) -> Iterator[
     shown, alone = _shown(run, index)
     for picture in _pictures(shown, figures, index):
         yield picture
-        if picture.name == "samples" and alone is not None and alone.model.codes.grids:
+        if picture.name == "samples" and alone is not None and _uniform(alone):
             yield uniform_samples(alone)
 
 
