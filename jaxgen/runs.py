@@ -213,8 +213,7 @@ def _check_codes(model: Model, dataset: Dataset) -> None:
     encodings = len(dataset.train["x"]) * max(1, sum(map(math.prod, codes.grids)))
     if codes.size > encodings:
         raise UserError(
-            f"{codes.size} codes are more than the {encodings} encodings of the training split, so some would have none; "
-            f"give fewer --num-codes"
+            f"{codes.size} codes are more than the {encodings} encodings of the training split; give fewer --num-codes"
         )
 
 
