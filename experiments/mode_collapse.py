@@ -59,7 +59,7 @@ PUBLISHED = {
 
 @styled()
 def picture(drawn: dict[tuple[str, str], np.ndarray], modes: dict[tuple[str, str], list[float]]) -> MatplotlibFigure:
-    """Samples over the modes' circles of 3σ: a row for each data set, plain on the left."""
+    """Samples, and a circle around each mode: a row for each data set, plain on the left."""
     figure = MatplotlibFigure(figsize=(WIDTH, 1.08 * WIDTH), layout="constrained")
     for axes, ((data, name), xy) in zip(figure.subplots(2, 2).flat, drawn.items()):
         centers = modes_of(data)
