@@ -31,6 +31,8 @@ from jaxgen.training import Options
 COMPARED, SHOWN = 2000, 10
 #: Interpolations, and the frames of each.
 PATHS, STEPS = 5, 11
+#: What the models are called beside their pictures.
+ROWS = ("VAE", "GAN", "both")
 
 
 class Setting(NamedTuple):
@@ -138,8 +140,12 @@ def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
                 save(interpolation(between(opened[0], x[: 2 * PATHS])), workdir / "interpolation.png"),
             )
     grids = {
-        "samples": (shown, [name for name in found for _ in range(3)], "Samples of the first seed, not chosen."),
-        "reconstructions": (again, ["data", "VAE", "VAE-GAN"], "Test digits, and what the first seed makes of them."),
+        "samples": (
+            shown,
+            [row for row in ROWS for _ in range(3)],
+            "Samples of the first seed, not chosen; both: the VAE-GAN.",
+        ),
+        "reconstructions": (again, ["data", "VAE", "both"], "Test digits, and what VAE and VAE-GAN make of them."),
     }
     for key, (images, rows, caption) in grids.items():
         picture = image_grid(np.concatenate(images), columns=SHOWN, rows=rows)

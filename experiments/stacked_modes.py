@@ -46,8 +46,8 @@ class Setting(NamedTuple):
 SETTINGS: dict[Scale, Setting] = {
     "cpu": Setting(
         "digits",
-        {"hidden": (256, 256), "noise_dim": 32},
-        Options(steps=5000, batch_size=128, learning_rate=1e-3, schedule="cosine"),
+        {"hidden": (128, 128), "noise_dim": 32},
+        Options(steps=4000, batch_size=128, learning_rate=1e-3, schedule="cosine"),
         {},
     ),
     "full": Setting(
