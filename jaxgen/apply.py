@@ -1,6 +1,5 @@
 """A trained run applied to data: examples to codes, codes to examples, and what is missing filled in."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from jaxtyping import PyTree
 from jaxgen.data import Dataset, check_values, load
 from jaxgen.data.files import UNREADABLE
 from jaxgen.errors import UserError
+from jaxgen.priors import prior_of
 from jaxgen.runs import (
     Run,
     SplitName,
@@ -24,6 +24,7 @@ from jaxgen.runs import (
     check_number,
     compilation_cache,
     data_folder,
+    fingerprint,
     open_run,
     preparation,
     preparation_keys,
@@ -32,6 +33,8 @@ from jaxgen.training.options import check_seeds
 from jaxgen.whole import whole
 
 _BATCH = 500
+#: In a run's folder, what its data are encoded to.
+_CODES = "codes.npz"
 
 
 def encode(
@@ -46,7 +49,8 @@ def encode(
 ) -> Path:
     """Codes of a data set, as a file that is a data set itself: jaxgen encode RUN --data ...
 
-    The file (.npz) holds x_train, x_test, labels as y_train, y_test, and the fingerprint of the encoder.
+    The file (.npz) holds x_train, x_test, labels as y_train, y_test, and the fingerprint of the encoder. Where a prior
+    was learned, bits_train and bits_test are the size of each example's codes under it, −log₂ p(codes).
 
     Args:
       path: The run's folder.
@@ -61,20 +65,57 @@ def encode(
     """
     compilation_cache()
     run = open_run(path, index=replica, which=checkpoint)
+    arrays = encoded(run, dataset_for(run, data, data_dir), replica=replica)
+    return save_arrays(out or Path(path) / _CODES, arrays | sizes(run, arrays, replica=replica))
+
+
+def codes_to_learn(path: str | Path, *, data_dir: str | None = None) -> Path:
+    """The codes of a run's own data by its first replica, as the file that a prior learns: RUN/codes.npz."""
+    compilation_cache()
+    run = open_run(path)
+    return save_arrays(Path(path) / _CODES, encoded(run, dataset_for(run, None, data_dir), replica=0))
+
+
+def encoded(run: Run, dataset: Dataset, *, replica: int) -> dict[str, Any]:
+    """The arrays that 'jaxgen encode' writes.
+
+    Raises:
+      UserError: if the model has no encoder.
+    """
     encoder, codes = run.model.encode, run.model.codes
     if encoder is None:
         raise UserError(f"{run.config['model']} has no encoder: it gives no codes")
-    dataset = dataset_for(run, data, data_dir)
     arrays: dict[str, Any] = {"fingerprint": fingerprint(run)}
     if codes is not None:
-        whose = {"run": str(Path(path).resolve()), "replica": replica, "checkpoint": run.which}
+        whose = {"run": str(run.path.resolve()), "replica": replica, "checkpoint": run.which}
         arrays["encoded"] = json.dumps({"size": codes.size, "grids": codes.grids, **whose})
-    encoded = mapped(run, encoder)
+    encode_split = mapped(run, encoder)
     for name, split in splits(dataset):
-        arrays[f"x_{name}"] = encoded(name, split)
+        arrays[f"x_{name}"] = encode_split(name, split)
         if "label" in split:
             arrays[f"y_{name}"] = np.asarray(split["label"])
-    return save_arrays(out or Path(path) / "codes.npz", arrays)
+    return arrays
+
+
+def sizes(run: Run, arrays: Mapping[str, Any], *, replica: int) -> dict[str, np.ndarray]:
+    """−log₂ p(codes) of each example, where a prior was learned of them: ``bits_train`` and ``bits_test``."""
+    try:
+        prior = prior_of(run, replica=replica)
+    except UserError as error:
+        warnings.warn(f"no sizes of the codes are written: {error}", stacklevel=3)
+        return {}
+    if prior is None:
+        return {}
+    evaluate, learned = prior.model.evaluate, jax.device_put((prior.params, prior.statistics))
+    bits = jax.jit(lambda learned, batch: evaluate(*learned, batch, jax.random.key(0))["code_bits"])
+    found = {}
+    for name in ("train", "test"):
+        codes = arrays[f"x_{name}"]
+        batch = {"x": codes.reshape(len(codes), *prior.config["arguments"]["shape"]).astype(np.float32)}
+        if f"y_{name}" in arrays:
+            batch["label"] = arrays[f"y_{name}"]
+        found[f"bits_{name}"] = _joined((bits(learned, raw), count) for raw, count in _batches(batch))
+    return found
 
 
 def decode(
@@ -241,14 +282,6 @@ def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
         check_levels(dataset)
     check_values(dataset, run.model.domain, binarized=True, allow_missing=True)
     return dataset
-
-
-def fingerprint(run: Run) -> str:
-    """Digest of all that a run has learned, so that codes are not decoded by another."""
-    digest = hashlib.blake2b(digest_size=8)
-    for leaf in jax.tree.leaves((run.params, run.statistics)):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 def _read_mask(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -202,7 +202,7 @@ def _learn_codes(name: str, where: "Where") -> "Where":
         raise UserError("--from says whose codes are learned, --data and --data-scale what else; give one of them")
     assert where.from_ is not None
     _wait("encoding with", where.from_)
-    codes = apply.encode(where.from_, data_dir=where.data_dir)
+    codes = apply.codes_to_learn(where.from_, data_dir=where.data_dir)
     return where._replace(data=str(codes), data_dir=None, workdir=where.workdir or prior_folder(where.from_))
 
 

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxgen.apply import fingerprint
 from jaxgen.data.dataset import Encoded
 from jaxgen.errors import UserError
-from jaxgen.runs import Run, Which, open_run
+from jaxgen.runs import Run, Which, fingerprint, open_run
 
 #: Folder, in that of a run, of the prior over its codes.
 _FOLDER = "prior"
@@ -86,8 +85,8 @@ def _check_codebook(base: Run, prior: Run, encoded: Encoded, *, replica: int | N
         which = "" if replica is None else f" (replica {replica}, {base.which} checkpoint)"
         raise UserError(
             f"the prior in {prior.path} is of the codes of {encoded.fingerprint} (replica {encoded.replica}, "
-            f"{encoded.checkpoint} checkpoint), but {base.path}{which} is {here}; train it again with --from, or move "
-            f"it away to draw codes uniformly"
+            f"{encoded.checkpoint} checkpoint), but {base.path}{which} is {here}; remove it to draw codes "
+            f"uniformly, or to train another by --from"
         )
 
 

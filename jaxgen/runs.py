@@ -1,6 +1,7 @@
 """Runs: a model built from its name and arguments, trained in a folder, and opened again from it."""
 
 import contextlib
+import hashlib
 import importlib.util
 import inspect
 import math
@@ -341,6 +342,14 @@ def open_run(
     restored, found = _restore(path, _template(model, config), which)
     state = restored.state if index is None else replica(restored.state, index, replicas=replicas)
     return Run(path, config, model, state["params"], state["statistics"], restored.step, found)
+
+
+def fingerprint(run: Run) -> str:
+    """Digest of all that a run has learned, so that codes are not decoded by another."""
+    digest = hashlib.blake2b(digest_size=8)
+    for leaf in jax.tree.leaves((run.params, run.statistics)):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def _template(model: Model, config: Mapping[str, Any]) -> PyTree:

@@ -72,6 +72,17 @@ def test_the_bound_is_reconstruction_and_code_bits(base):
     np.testing.assert_allclose(of_base["elbo"], -(of_base["nll"] + 16 * np.log(12)), rtol=1e-6)
 
 
+def test_codes_have_their_size_under_the_prior(base, tmp_path):
+    """Their mean over the test split is the prior's evaluated figure."""
+    report.evaluate(base / "prior")
+    figures = json.loads((base / "prior" / "evaluation.json").read_text())["figures"]
+    with np.load(apply.encode(base, out=tmp_path / "codes.npz")) as archive:
+        assert archive["bits_train"].shape == (1500,)
+        np.testing.assert_allclose(archive["bits_test"].mean(), figures["code_bits"], rtol=1e-5)
+        assert np.ptp(archive["bits_test"]) > 0
+    load(str(tmp_path / "codes.npz"))
+
+
 def test_both_pages_show_samples_with_the_prior_and_without(base):
     for path in (base, base / "prior"):
         page = report.write(path).read_text(encoding="utf-8")
@@ -102,7 +113,7 @@ def test_a_prior_of_another_codebook_is_refused(base, tmp_path, capsys):
     said = sentence(capsys, "sample", str(other))
     assert "is of the codes of" in said
     assert apply.fingerprint(runs.open_run(base)) in said
-    assert "train it again with --from" in said
+    assert "remove it to draw codes uniformly, or to train another by --from" in said
 
 
 def test_two_grids_are_learned_and_decoded(tmp_path):
