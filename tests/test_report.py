@@ -253,12 +253,24 @@ def test_codes_of_a_codebook_are_counted_together_as_many_as_the_model_says(show
 
 def test_every_scalar_has_a_picture_and_none_is_said_twice():
     point = {"step": 1, "kind": "evaluate", "time": 0.0, "loss": 1.0, "kl": 1.0, "rate": 1.0, "mine": 2.0}
-    found = {picture.name: picture for picture in curves([point | {"kl_dim/00": 1.0, "mean/01": 0.0}], nats=False)}
+    found = {picture.name: picture for picture in curves([point | {"kl_dim/00": 1.0, "mean/01": 0.0}], {}, nats=False)}
     assert list(found) == ["curves_loss", "curves_mine"]
     assert found["curves_loss"].figure.axes[0].get_ylabel() == "loss"
     assert found["curves_mine"].figure.axes[0].get_ylabel() == "mine"
-    [whole] = curves([{"step": 1, "kind": "train", "loss": 1.0}], nats=True)
+    [whole] = curves([{"step": 1, "kind": "train", "loss": 1.0}], {}, nats=True)
     assert whole.figure.axes[0].get_ylabel() == "nats"
+
+
+def test_the_equilibrium_of_a_game_is_marked_where_it_has_one():
+    point = {"step": 1, "kind": "evaluate", "value": -3.0, "discriminator/accuracy_fake": 0.9, "generator/loss": 2.0}
+    for objective, level in (("non_saturating", -np.log(4)), ("hinge", -2.0), (None, None)):
+        found = {
+            picture.name: picture.figure.axes[0] for picture in curves([point], {"objective": objective}, nats=False)
+        }
+        accuracy, value = (found[f"curves_{name}"] for name in ("accuracy_real", "value"))
+        assert accuracy.lines[-1].get_ydata() == [0.5, 0.5]
+        assert [line.get_ydata()[0] for line in value.lines[1:]] == ([] if level is None else [pytest.approx(level)])
+        assert len(found["curves_loss"].lines) == 1
 
 
 def test_figures_have_units_where_these_are_known_and_are_said_once():
@@ -277,6 +289,8 @@ def test_figures_have_units_where_these_are_known_and_are_said_once():
     ]
     value = {objective: figure_rows({"value": 0.0}, {"objective": objective})[0] for objective in ("minimax", "hinge")}
     assert (value["minimax"].unit, value["hinge"].unit) == ("nats", "")
+    [packed] = figure_rows({"value": 0.0}, {"objective": "minimax", "packing": 4})
+    assert packed.note.endswith("−log 4 = −1.386 at the equilibrium; of packs of 4 neighbours in the split")
     [modes] = figure_rows({"modes": 3.0}, {"num_modes": 8})
     assert modes.note.startswith("of 8,")
 

@@ -1,8 +1,8 @@
 """Generative adversarial networks (Goodfellow et al., 2014): two players who take turns."""
 
 from jaxgen.model import Model
-from jaxgen.models.game import Game, Noise, Objective, Penalty, adversarial, payoff_of
-from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
+from jaxgen.models.game import Game, GameNetwork, Noise, Objective, Penalty, adversarial, networks, payoff_of
+from jaxgen.nets import Activation
 
 
 def gan(
@@ -10,7 +10,7 @@ def gan(
     shape: tuple[int, ...],
     noise_dim: int = 32,
     noise: Noise = "normal",
-    network: Network = "mlp",
+    network: GameNetwork = "mlp",
     hidden: tuple[int, ...] = (128, 128),
     activation: Activation = "leaky_relu",
     objective: Objective = "non_saturating",
@@ -32,7 +32,8 @@ def gan(
       shape: Shape of one example, taken from the data.
       noise_dim: Dimensions of the noise that the generator maps to examples.
       noise: Distribution of the noise: standard normal, or uniform on [−1, 1].
-      network: Kind of generator and discriminator; conv and resnet need images.
+      network: Kind of generator and discriminator; all but mlp need images. dcgan is conv with batch normalization, of
+        the discriminator where neither a penalty nor spectral_norm bounds its slope.
       hidden: Widths of the discriminator's layers (mlp) or channels of its stages; the generator mirrors them.
       activation: Activation between layers.
       objective: What both play for; non_saturating keeps the generator's gradient alive where minimax loses it.
@@ -54,11 +55,13 @@ def gan(
     Raises:
       ValueError: for numbers out of range, an unknown objective, or an image network on data that are not images.
     """
+    bounded = spectral_norm or penalty != "none"
+    discriminator, generator = networks(network, hidden, shape, activation=activation, bounded=bounded)
     game = Game(
-        discriminator=vector_encoder(network, hidden, shape, outputs=(), activation=activation),
-        generator=vector_decoder(network, hidden, shape, activation=activation),
+        discriminator=discriminator,
+        generator=generator,
         noise_dim=noise_dim,
-        payoff=payoff_of(objective, bounded=spectral_norm or penalty != "none"),
+        payoff=payoff_of(objective, bounded=bounded),
         noise=noise,
         penalty=penalty,
         penalty_weight=penalty_weight,

@@ -11,6 +11,7 @@ from jaxgen.data.dataset import row_chunks
 from jaxgen.data.prepare import make_prepare
 from jaxgen.model import Model
 from jaxgen.training import evaluate as evaluation
+from jaxgen.training import snapshots as watched
 from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.devices import Devices, check_fits, choose, first, on_first, parallel, replicate
 from jaxgen.training.feed import Feed, num_bytes
@@ -47,9 +48,11 @@ class Run:
         optimizers: Mapping[str, Any],
         num_devices: int | None = None,
         checkpoints: Checkpoints | None = None,
+        snapshots: watched.Snapshots | None = None,
         writers: tuple[Writer, ...] = (),
     ):
         self.model, self.options, self.checkpoints = model, options, checkpoints
+        self._snapshots = snapshots
         self._dataset, self._writers = dataset, writers
         self.game = Game(model.turns, len(dataset.train["x"]), options, lambda: _largest(dataset))
         seeds = range(options.seed, options.seed + options.seeds)
@@ -95,6 +98,16 @@ class Run:
             here = on_first((params, statistics))
             figures |= evaluation.coverage(self.model, self._dataset, *here, replicas=replicas)
         return figures
+
+    def watch(self, step: int, *, steps: int) -> None:
+        """Keeps what the model makes of the same noise as ever, where the evaluation of this step is one of those."""
+        every, replicas = self.options.evaluate_every, self.options.seeds
+        if self._snapshots is None or not watched.due(step, every=every, steps=steps):
+            return
+        here = on_first((self.state.params, self.state.statistics))
+        examples = watched.draw(self.model, self._dataset, *here, replicas=replicas)
+        if examples is not None:
+            self._snapshots.save(step, examples)
 
     def write(self, step: int, values: Mapping[str, Any], *, kind: str) -> None:
         """One line in every log."""

@@ -50,28 +50,28 @@ def test_a_pack_is_judged_as_one_and_stands_in_the_order_of_the_batch(x64):
     np.testing.assert_allclose(loss_of(model, "generator", params, statistics, batch)[0], -np.mean(on_fake), rtol=1e-10)
 
 
-def test_a_pack_in_an_evaluation_is_of_generated_examples_and_the_example_s_own(x64):
+def test_an_evaluation_judges_the_packs_of_the_split(x64):
+    """Real ones and generated ones, by place; each example has the figures of the pack that it stands in."""
     model, params, statistics, batch = make(packing=3, **WASSERSTEIN)
     (w, b), (g, c) = layer(params, "discriminator"), layer(params, "generator")
-    packs = np.concatenate([draws(key, batch["position"]) @ g + c for key in jax.random.split(KEY, 3)], axis=1)
+    fake = draws(jax.random.split(KEY)[0], batch["position"]) @ g + c
+    on_real, on_fake = (np.repeat(np.reshape(x, (2, 6)) @ w[:, 0] + b, 3) for x in (np.asarray(batch["x"]), fake))
     judged = model.evaluate(params, statistics, batch, KEY)
-    assert list(judged) == ["discriminator/accuracy_fake"]
-    np.testing.assert_array_equal(judged["discriminator/accuracy_fake"], packs @ w[:, 0] + b < 0)
-    assert 0 < np.mean(packs @ w[:, 0] + b < 0) < 1
+    np.testing.assert_allclose(judged["value"], on_real - on_fake, rtol=1e-10)
+    np.testing.assert_array_equal(judged["discriminator/accuracy_real"], on_real > 0)
+    np.testing.assert_array_equal(judged["discriminator/accuracy_fake"], on_fake < 0)
 
 
-def test_a_pack_in_an_evaluation_is_told_what_its_example_comes_with(x64):
+def test_a_pack_in_an_evaluation_is_told_what_its_examples_come_with(x64):
     model, params, statistics, batch = make(conditional_gan, packing=2, num_classes=3, **WASSERSTEIN)
     (w, b), (g, c) = layer(params, "discriminator"), layer(params, "generator")
     told = np.eye(3)[np.asarray(batch["label"])]
-    halves = []
-    for key in jax.random.split(KEY, 2):
-        fake = np.concatenate([draws(key, batch["position"]), told], axis=1) @ g + c
-        halves += [fake, told]
-    logits = np.concatenate(halves, axis=1) @ w[:, 0] + b
-    judged = model.evaluate(params, statistics, batch, KEY)["discriminator/accuracy_fake"]
-    np.testing.assert_array_equal(judged, logits < 0)
-    assert 0 < np.mean(logits < 0) < 1
+    fake = np.concatenate([draws(jax.random.split(KEY)[0], batch["position"]), told], axis=1) @ g + c
+    on_real, on_fake = (
+        np.concatenate([x, told], axis=1).reshape(3, 10) @ w[:, 0] + b for x in (np.asarray(batch["x"]), fake)
+    )
+    value = model.evaluate(params, statistics, batch, KEY)["value"]
+    np.testing.assert_allclose(value, np.repeat(on_real - on_fake, 2), rtol=1e-10)
 
 
 def test_packs_of_images_are_further_channels():

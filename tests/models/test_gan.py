@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit
 from slopes import slopes
 
 from jaxgen.models import gan
+from jaxgen.models.game import PAYOFFS
 
 BATCH, NOISE, KEY = 5, 3, jax.random.key(9)
 OBJECTIVES = {
@@ -102,6 +104,14 @@ def test_the_value_is_minus_log_four_where_the_discriminator_cannot_tell(x64):
     np.testing.assert_allclose(value, np.full(BATCH, -np.log(4)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_the_equilibrium_is_the_best_that_a_discriminator_can_do_where_both_distributions_are_one(objective):
+    """Of p = q every discriminator's loss is a mean over x of that of one logit for real and generated: minimize it."""
+    of_discriminator, _ = OBJECTIVES[objective]
+    best = minimize_scalar(lambda logit: of_discriminator(logit, logit), bounds=(-3, 3), method="bounded")
+    np.testing.assert_allclose(-best.fun, PAYOFFS[objective].equilibrium, atol=1e-8)
+
+
 @pytest.mark.parametrize(("objective", "boundary"), [("minimax", 0.0), ("hinge", 0.0), ("least_squares", 0.5)])
 def test_accuracy_is_the_share_on_the_right_side_of_the_boundary(x64, objective, boundary):
     model, params, batch = make(objective=objective, hidden=(), shape=(1,))
@@ -189,6 +199,7 @@ def test_extreme_logits_leave_losses_and_gradients_finite(objective):
         ({"objective": "wasserstein"}, "needs a critic of bounded slope: add a penalty, or spectral_norm"),
         ({"objective": "wgan"}, "non_saturating, minimax, hinge, least_squares, wasserstein, got 'wgan'"),
         ({"network": "conv"}, r"got examples of shape \(2,\)"),
+        ({"network": "cnn"}, "mlp, conv, resnet, dcgan, got 'cnn'"),
     ],
 )
 def test_settings_that_make_no_gan_are_refused(options, message):
