@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jaxtyping import Float, PyTree
 from jaxgen import losses
 from jaxgen.model import Aux, Batch, Condition, Model, Params, example_keys
 from jaxgen.models.condition import join, vectors
-from jaxgen.nets import Activation, vector_decoder, vector_encoder
+from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
 from jaxgen.nets.spectral import init_spectral, spectral_normalize
 
 Objective = Literal["non_saturating", "minimax", "hinge", "least_squares", "wasserstein"]
@@ -282,12 +282,12 @@ class Game:
 
 
 def networks(
-    network: GameNetwork, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation, bounded: bool
+    network: str, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation, bounded: bool
 ) -> tuple[nn.Module, nn.Module]:
     """Discriminator and generator.
 
     Args:
-      network: kind of both.
+      network: kind of both, one of ``GameNetwork``.
       hidden: of the discriminator; the generator mirrors them.
       shape: of one example.
       activation: between layers.
@@ -299,7 +299,8 @@ def networks(
     """
     if network not in get_args(GameNetwork):
         raise ValueError(f"network must be one of {', '.join(get_args(GameNetwork))}, got {network!r}")
-    kind, normal = ("conv", True) if network == "dcgan" else (network, False)
+    normal = network == "dcgan"
+    kind = cast("Network", "conv" if normal else network)
     return (
         vector_encoder(kind, hidden, shape, outputs=(), activation=activation, batch_norm=normal and not bounded),
         vector_decoder(kind, hidden, shape, activation=activation, batch_norm=normal),
