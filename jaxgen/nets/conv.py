@@ -32,8 +32,9 @@ class ConvEncoder(nn.Module):
     def __call__(self, images: Float[ArrayLike, "batch height width channels"]) -> Float[Array, "batch h w features"]:
         x = jnp.asarray(images)
         for stage, width in enumerate(self.channels):
-            x = nn.Conv(width, (4, 4), strides=(2, 2))(x)
-            x = BatchNorm()(x) if self.batch_norm and stage else x
+            normal = self.batch_norm and stage > 0
+            x = nn.Conv(width, (4, 4), strides=(2, 2), use_bias=not normal)(x)
+            x = BatchNorm()(x) if normal else x
             for _ in range(self.blocks):
                 x = ResidualBlock(self.activation)(x)
             x = ACTIVATIONS[self.activation](x)
@@ -65,10 +66,11 @@ class ConvDecoder(nn.Module):
             for _ in range(self.blocks):
                 x = ResidualBlock(self.activation)(x)
             features = self.channels[stage - 1] if stage else outputs
-            x = nn.ConvTranspose(features, (4, 4), strides=(2, 2))(x)
+            normal = self.batch_norm and stage > 0
+            x = nn.ConvTranspose(features, (4, 4), strides=(2, 2), use_bias=not normal)(x)
             # An odd size was rounded up on the way down; the surplus row and column go again.
             x = x[:, : -(-height // 2**stage), : -(-width // 2**stage)]
-            x = BatchNorm()(x) if self.batch_norm and stage else x
+            x = BatchNorm()(x) if normal else x
             x = ACTIVATIONS[self.activation](x) if stage else x
         return x
 

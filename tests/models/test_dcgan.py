@@ -76,7 +76,9 @@ def test_the_discriminator_takes_in_the_real_batch_and_then_the_generated_one(ma
 
     def entering(x):
         first = nn.Conv(2, (4, 4), strides=(2, 2)).apply({"params": kernels["Conv_0"]}, x)
-        second = nn.Conv(3, (4, 4), strides=(2, 2)).apply({"params": kernels["Conv_1"]}, nn.leaky_relu(first, 0.2))
+        second = nn.Conv(3, (4, 4), strides=(2, 2), use_bias=False).apply(
+            {"params": kernels["Conv_1"]}, nn.leaky_relu(first, 0.2)
+        )
         return np.asarray(second)
 
     def of(after):
