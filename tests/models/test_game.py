@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen import training
+from jaxgen.data import load
+from jaxgen.errors import UserError
 from jaxgen.models import conditional_gan, gan
 from jaxgen.nets.spectral import spectral_normalize
 
@@ -232,3 +235,12 @@ def test_what_cannot_be_told_is_refused():
         model.sample(params, statistics, KEY, 2, condition=np.array([1, 3]))
     with pytest.raises(ValueError, match="no labels to condition on"):
         conditional_gan(shape=(2,))
+
+
+def test_a_class_that_the_model_does_not_know_stops_a_training_before_it_begins():
+    digits, model = load("digits"), conditional_gan(shape=(8, 8, 1), num_classes=9)
+    with pytest.raises(UserError, match=r"train split of digits run from 0 to 9, but .* one of 9 classes; .*=10"):
+        training.train(model, digits, training.Options(steps=1))
+    unlabelled = digits._replace(test={"x": digits.test["x"]})
+    with pytest.raises(UserError, match="is told the label of each example, but the test split of digits has none"):
+        training.train(conditional_gan(shape=(8, 8, 1), num_classes=10), unlabelled, training.Options(steps=1))
