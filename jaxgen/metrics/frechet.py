@@ -142,10 +142,15 @@ def frechet_feature_distance(
     extractor: Callable[..., ArrayLike],
     features: str,
 ) -> FeatureDistance:
-    """The Fréchet distance of two sets of examples, from their features, with both named.
+    r"""The Fréchet distance of two sets of examples, from their features, with both named.
 
-    Features are the activations of any network, such as the last hidden layer of a classifier of the data, or the
-    pixels themselves. Figures compare where extractor and numbers of examples are the same, and nowhere else.
+    .. math::
+        \|\mu_a - \mu_b\|^2 + \operatorname{Tr}\left(\Sigma_a + \Sigma_b
+        - 2 (\Sigma_a^{1/2} \Sigma_b \Sigma_a^{1/2})^{1/2}\right)
+
+    with the mean and the unbiased covariance of the features :math:`f(x)` of each set. Features are the activations of
+    any network, such as the last hidden layer of a classifier of the data, or the pixels themselves. Figures compare
+    where extractor and numbers of examples are the same, and nowhere else.
 
     Args:
       real: [examples, ...].
