@@ -175,8 +175,12 @@ def frechet_feature_distance(
       >>> print(frechet_feature_distance(x, x + 3, extractor=lambda x: x, features="the numbers"))
       9 (features: the numbers; 2 real and 2 generated examples)
     """
-    require_real("real", real)
-    require_real("generated", generated)
+    for name, x in {"real": real, "generated": generated}.items():
+        require_real(name, x)
+        if np.ndim(x) < 2 or np.shape(x)[0] < 2:
+            raise ValueError(
+                f"{name} must hold at least 2 examples [examples, ...], got shape {np.shape(x)}; pass more"
+            )
     if not callable(extractor):
         raise TypeError(
             f"the Fréchet distance needs a feature extractor, a function of examples, got {extractor!r}; "
@@ -191,7 +195,7 @@ def frechet_feature_distance(
 
     def statistics(x: ArrayLike) -> FeatureStatistics:
         examples = np.asarray(x)
-        starts = range(0, max(1, len(examples)), _BATCH)
+        starts = range(0, len(examples), _BATCH)
         found = [jax.block_until_ready(extractor(examples[start : start + _BATCH])) for start in starts]
         return feature_statistics(np.concatenate([np.asarray(part) for part in found]))
 
