@@ -17,7 +17,7 @@ PLAYERS = ("discriminator", "generator")
 @pytest.fixture(scope="module")
 def made():
     """A game of two stages whose running statistics are not those that it begins with, and a batch."""
-    model = gan(shape=SHAPE, noise_dim=3, network="dcgan", hidden=(2, 3))
+    model = gan(shape=SHAPE, noise_dim=3, network="dcgan", hidden=(2, 3), activation="leaky_relu")
     rng = np.random.default_rng(0)
     batch = {"x": jnp.asarray(rng.uniform(size=(BATCH, *SHAPE)), jnp.float32), "position": jnp.arange(BATCH)}
     params, statistics = jax.jit(model.init)(KEY, batch)

@@ -19,7 +19,7 @@ WASSERSTEIN = {"objective": "wasserstein", "hidden": (), "penalty": "r1", "penal
 def make(factory=gan, **options):
     """A game of linear players whose parameters are random, and a batch."""
     rng = np.random.default_rng(5)
-    model = factory(**({"shape": (2,), "noise_dim": NOISE, "hidden": ()} | options))
+    model = factory(**({"shape": (2,), "noise_dim": NOISE, "hidden": (), "average": 0.0} | options))
     shape = options.get("shape", (2,))
     batch = {"x": jnp.asarray(rng.normal(size=(BATCH, *shape))), "position": jnp.arange(20, 20 + BATCH)}
     batch |= {"label": jnp.asarray([0, 2, 1, 1, 0, 2]), "condition": jnp.asarray(rng.normal(size=(BATCH, 2)))}

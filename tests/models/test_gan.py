@@ -25,7 +25,7 @@ OBJECTIVES = {
 
 def make(**options):
     rng = np.random.default_rng(2)
-    options = {"shape": (2,), "noise_dim": NOISE, "hidden": (4,), "activation": "tanh"} | options
+    options = {"shape": (2,), "noise_dim": NOISE, "hidden": (4,), "activation": "tanh", "average": 0.0} | options
     if options.get("objective") == "wasserstein":
         options |= {"penalty": "r1", "penalty_weight": 0.0}
     model = gan(**options)
@@ -158,6 +158,22 @@ def test_turns_players_and_noise_are_as_asked():
     assert model.latents == 6
 
 
+@pytest.mark.parametrize(("shape", "size"), [((2,), 2), ((3, 3, 1), 9), ((8, 8, 1), 32), ((28, 28, 1), 32)])
+def test_noise_has_as_many_dimensions_as_an_example_and_32_at_the_most(shape, size):
+    assert gan(shape=shape).latents == size
+
+
+def test_vectors_are_judged_by_a_smooth_discriminator_and_images_by_leaky_relu():
+    batch = {"x": jnp.ones((1, 2)), "position": jnp.arange(1)}
+    for shape, activation in (((2,), "tanh"), ((2, 1, 1), "leaky_relu")):
+        own = {"shape": shape, "noise_dim": 2, "hidden": (3,)}
+        one = batch | {"x": batch["x"].reshape(1, *shape)}
+        models = gan(**own), gan(**own, activation=activation)
+        params, statistics = models[0].init(KEY, one)
+        values = [m.evaluate(params, statistics, one, KEY)["value"] for m in models]
+        assert values[0] == values[1]
+
+
 def test_both_players_take_adam_steps_with_half_the_momentum():
     optimizers = make()[0].optimizers(0.1)
     assert set(optimizers) == {"discriminator", "generator"}
@@ -187,13 +203,13 @@ def test_extreme_logits_leave_losses_and_gradients_finite(objective):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise_dim": 0}, "must be at least 1, got 0, 1, 1 and 1"),
+        ({"noise_dim": 0}, "must be at least 1, got 0, 2, 1 and 1"),
         ({"discriminator_steps": 0}, "must be at least 1, got 3, 0, 1 and 1"),
-        ({"generator_steps": 0}, "must be at least 1, got 3, 1, 0 and 1"),
-        ({"packing": 0}, "must be at least 1, got 3, 1, 1 and 0"),
-        ({"dropout": 1.0}, r"must lie in \[0, 1\) .* got 1.0, 0.0 and 10.0"),
+        ({"generator_steps": 0}, "must be at least 1, got 3, 2, 0 and 1"),
+        ({"packing": 0}, "must be at least 1, got 3, 2, 1 and 0"),
+        ({"dropout": 1.0}, r"must lie in \[0, 1\) .* got 1.0, 0.999 and 10.0"),
         ({"average": 1.0}, r"must lie in \[0, 1\) .* got 0.0, 1.0 and 10.0"),
-        ({"penalty_weight": -1.0}, "must not be negative, got 0.0, 0.0 and -1.0"),
+        ({"penalty_weight": -1.0}, "must not be negative, got 0.0, 0.999 and -1.0"),
         ({"noise": "cauchy"}, "normal or uniform .* got 'cauchy' and 'none'"),
         ({"penalty": "r2"}, "none, gradient, r1, got 'normal' and 'r2'"),
         ({"objective": "wasserstein"}, "needs a critic of bounded slope: add a penalty, or spectral_norm"),
