@@ -2,9 +2,10 @@
 
 command:   python experiments/pretraining.py
 hardware:  two CPU cores; for --scale full one GPU, and MNIST in TFDS_DATA_DIR
-time:      2 minutes; full is not yet measured
-expected:  test accuracy above that of a random start: the 95% interval of the paired difference lies above 0. Missed on
-           the small digits: with 50 labels the gain is 0.4 points, its interval −0.5 to 1.4
+time:      2 minutes; full 4 minutes on an H200 that trained three other experiments beside it
+expected:  test accuracy above that of a random start: the 95% interval of the paired difference lies above 0. Met by
+           MNIST at full scale: with 50 labels the gain is 4.4 points, its interval 3.9 to 4.8. Missed on the small
+           digits: 0.4 points, −0.5 to 1.4
 source:    own gate; that pre-training helps where labels are few: Erhan et al., 2010
 
 A stacked autoencoder learns from all training digits, without their labels; each layer learns to take Gaussian noise
@@ -13,8 +14,8 @@ other of a pair has the same layers, the same labels and the same first head, bu
 
 What was measured says that on the small digits such a gain, if there is one, is below a point and a half. Masking half
 of each input in place of the noise came to the same: 0.5 points with 50 labels, interval −0.4 to 1.4. There are 1500
-digits of 64 pixels to learn from without labels; where pre-training was found to help there were tens of thousands of
-784, as at full scale. Where everything is fine-tuned `transfer.py` finds as little; its frozen codes do better.
+digits of 64 pixels to learn from without labels. At full scale there are 60,000 of 784, and pre-training helps with any
+number of labels up to 200. Where everything is fine-tuned `transfer.py` finds as little; its frozen codes do better.
 
 The pairs differ in every draw: labels, starts, noise. Accuracies of single classifiers spread as widely as what is
 looked for, mostly since some choices of labels tell more than others. This falls out of the difference within a pair,

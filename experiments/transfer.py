@@ -2,7 +2,7 @@
 
 command:   python experiments/transfer.py
 hardware:  two CPU cores; for --scale full one GPU, and MNIST in TFDS_DATA_DIR
-time:      2 minutes; full is not yet measured
+time:      3 minutes; full 4 minutes on an H200 that trained three other experiments beside it
 expected:  with 50 labels, the frozen and the fine-tuned encoder at least as accurate as the same network from scratch
 source:    own gate: 0 points of accuracy or more
 
@@ -18,7 +18,9 @@ A seed is another encoder and another choice of labels, the same for all four wa
 
 On the small digits, frozen codes lead with 50 labels by 5 points, also over principal components under the same head:
 what noise of σ = 0.5 would drown is no part of the code, so a linear head cannot overfit to it. Fine-tuning gives most
-of this lead away, since all that can overfit learns again. From 200 labels on the four are alike.
+of this lead away, since all that can overfit learns again. From 200 labels on the four are alike. On MNIST, at full
+scale, both uses of the encoder lead over principal components and over a random start with any number of labels: by 8
+and 7 points with 50, by 1 and 4 with 1000.
 """
 
 from collections.abc import Mapping

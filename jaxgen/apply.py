@@ -1,6 +1,7 @@
 """A trained run applied to data: examples to codes, codes to examples, and what is missing filled in."""
 
 import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -60,11 +61,14 @@ def encode(
     """
     compilation_cache()
     run = open_run(path, index=replica, which=checkpoint)
-    encoder = run.model.encode
+    encoder, codes = run.model.encode, run.model.codes
     if encoder is None:
         raise UserError(f"{run.config['model']} has no encoder: it gives no codes")
     dataset = dataset_for(run, data, data_dir)
     arrays: dict[str, Any] = {"fingerprint": fingerprint(run)}
+    if codes is not None:
+        whose = {"run": str(Path(path).resolve()), "replica": replica, "checkpoint": run.which}
+        arrays["encoded"] = json.dumps({"size": codes.size, "grids": codes.grids, **whose})
     encoded = mapped(run, encoder)
     for name, split in splits(dataset):
         arrays[f"x_{name}"] = encoded(name, split)

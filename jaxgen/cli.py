@@ -166,6 +166,8 @@ def train(arguments: Sequence[str]) -> None:
     from jaxgen.training.devices import leads
 
     where: Where = Where(**vars(parsed.run))
+    if where.from_ is not None:
+        where = _learn_codes(name, where)
     workdir = where.workdir or Path("runs") / f"{name}-{Path(where.data).stem}"
     try:
         result = runs.train(
@@ -189,6 +191,21 @@ def train(arguments: Sequence[str]) -> None:
     print(f"report: {report.write(workdir)}")
 
 
+def _learn_codes(name: str, where: "Where") -> "Where":
+    """The codes of a run as the data, in a folder of the run's own."""
+    from jaxgen import apply, runs
+    from jaxgen.priors import prior_folder
+
+    if "codebook_size" not in inspect.signature(runs.factory(name)).parameters:
+        raise UserError(f"--from gives the codes of a run, which {name} does not learn; leave it out")
+    if where.data != Where().data or where.data_scale is not None:
+        raise UserError("--from says whose codes are learned, --data and --data-scale what else; give one of them")
+    assert where.from_ is not None
+    _wait("encoding with", where.from_)
+    codes = apply.encode(where.from_, data_dir=where.data_dir)
+    return where._replace(data=str(codes), data_dir=None, workdir=where.workdir or prior_folder(where.from_))
+
+
 class Where(NamedTuple):
     """What a run is trained on, and where.
 
@@ -196,6 +213,8 @@ class Where(NamedTuple):
       data: Data set: a name of 'jaxgen list', any TensorFlow Datasets name, or a .npz, .npy or .csv file.
       data_dir: Folder of prepared TensorFlow Datasets.
       data_scale: Raw value that becomes 1; 255 for bytes, 16 for the digits, 1 for floats by default.
+      from_: Folder of a run whose codes are learned, instead of --data; --workdir is RUN/prior then, where
+        'jaxgen sample RUN' and 'jaxgen report RUN' find it.
       workdir: The run's folder; runs/MODEL-DATA by default.
       devices: Local devices to use; all by default.
     """
@@ -203,6 +222,7 @@ class Where(NamedTuple):
     data: str = "digits"
     data_dir: str | None = None
     data_scale: float | None = None
+    from_: Path | None = None
     workdir: Path | None = None
     devices: int | None = None
 

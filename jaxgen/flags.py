@@ -67,7 +67,7 @@ def description(function: Callable[..., Any]) -> str:
 
 
 def table(name: str, fields: Mapping[str, Field], texts: Mapping[str, str], *, of: str) -> type:
-    """A dataclass for ``parse`` out of the fields and the text of each.
+    """A dataclass for ``parse`` out of the fields and the text of each; ``from_`` is the flag ``--from``.
 
     Raises:
       UserError: if the docstring ``of`` which the texts are explains not all of them.
@@ -80,6 +80,7 @@ def table(name: str, fields: Mapping[str, Field], texts: Mapping[str, str], *, o
 
     def flag(field: str, given: Field) -> tuple[str, Any, Any]:
         about = tyro.conf.arg(
+            name=field.rstrip("_"),
             help=texts[field],
             aliases=_ALIASES.get(field),
             metavar=_METAVARS.get(field, field.upper()) if given.positional else None,
@@ -145,7 +146,7 @@ def _flags(struct: type) -> list[str]:
         if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             flags += _flags(field.type)
         elif not field.metadata.get("positional"):
-            name = field.name.replace("_", "-")
+            name = field.name.rstrip("_").replace("_", "-")
             switched = [f"--no-{name}"] if isinstance(field.default, bool) else []
             flags += [f"--{name}", *_ALIASES.get(field.name, ()), *switched]
     return flags

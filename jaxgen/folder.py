@@ -78,6 +78,7 @@ def describe(
             "example": examples,
         },
         "options": options._asdict(),
+        "encoded": None if dataset.encoded is None else dataset.encoded._asdict(),
         "data_dir": data_dir,
         "command": shlex.join([_program(Path(sys.argv[0])), *sys.argv[1:]]),
         "versions": {

@@ -17,6 +17,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "feature_nll": ("nats", "−log N(features of the reconstruction; those of the example, I)"),
     "kl": ("nats", "KL(q(z|x) ‖ p(z)): the rate, what the code costs"),
     "rate": ("nats", "what the code costs"),
+    "code_bits": ("bits", "−log₂ p(codes): what the codes of an example are compressed to under this prior"),
     "distortion": ("nats", "−log p(x | code)"),
     "mutual_information": ("nats", "I(x; z), what the code tells of the example; at most log of their number"),
     "loss": ("nats", "the objective, by which the best checkpoint is chosen"),
@@ -42,7 +43,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
 SAID_TWICE = {"rate": "kl", "distortion": "nll"}
 
 #: What shows that a loss is a log-likelihood's, and so in nats.
-_IN_NATS = ("nll", "elbo", "log_px", "kl")
+_IN_NATS = ("nll", "elbo", "log_px", "kl", "code_bits")
 
 
 def last_part(name: str) -> str:

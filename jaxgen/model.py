@@ -11,8 +11,9 @@ from jaxtyping import Int, Key, PyTree
 #: Name of the mapped device axis inside the trainer's compiled step.
 AXIS = "devices"
 
-#: What a likelihood allows: any real number, the interval [0, 1], or {0, 1} (with [0, 1] tolerated and warned of).
-Domain = Literal["real", "unit", "binary"]
+#: What a likelihood allows: any real number, the interval [0, 1], {0, 1} (with [0, 1] tolerated and warned of), or
+#: codes, which are whole numbers from 0 on.
+Domain = Literal["real", "unit", "binary", "codes"]
 
 #: ``x`` in network units, ``position`` of each example in the global batch; where the data has one, ``label``,
 #: ``condition``, and ``mask``, which is True where ``x`` was observed.
@@ -53,10 +54,13 @@ class Codes(NamedTuple):
     Attributes:
       size: how many of them there are, from 0 on.
       shared: whether they are entries of one codebook wherever they stand, or each latent has classes of its own.
+      grids: height and width of the grids that the codes of one example fill row by row, coarse first; empty where
+        they lie on none.
     """
 
     size: int
     shared: bool = True
+    grids: tuple[tuple[int, int], ...] = ()
 
 
 class Model(NamedTuple):

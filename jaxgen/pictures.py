@@ -29,6 +29,7 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("High-quality share", "share", ("high_quality",)),
     ("Squared errors", "summed over an example", ("squared_error", "commitment")),
     ("Codes in use", "codes", ("perplexity",)),
+    ("Size of an example's codes", "bits", ("code_bits",)),
     ("Distance of the codes from the prior", "squared MMD", ("mmd",)),
     ("Links of latents to groups", "links", ("links",)),
     ("Scale of the likelihood", "standard deviation", ("scale",)),
@@ -153,6 +154,12 @@ def _samples(shown: Shown) -> Drawn:
     if shown.dataset.modes is not None and not shown.images:
         caption += " Circles: 3 σ of the data around each mode, where a sample counts as of high quality."
     return Drawn("samples", "Samples", caption, "Pictures", sample_figure(shown, values))
+
+
+def uniform_samples(shown: Shown) -> Drawn:
+    """Of a run without its prior."""
+    caption = "Codes drawn uniformly, decoded: each is one that the decoder knows, but next to others than it knows."
+    return Drawn("uniform", "Samples without the prior", caption, "Pictures", sample_figure(shown, shown.sample(64)))
 
 
 def sample_figure(shown: Shown, values: np.ndarray) -> Figure:

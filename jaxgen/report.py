@@ -21,7 +21,8 @@ from jaxgen.losses import bits_per_dim
 from jaxgen.meanings import figure_rows, in_nats
 from jaxgen.metrics import mutual_information
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
-from jaxgen.pictures import curves, over_time, pictures, sample_figure
+from jaxgen.pictures import curves, over_time, pictures, sample_figure, uniform_samples
+from jaxgen.priors import pair_of, run_behind, with_prior
 from jaxgen.runs import (
     DATA_ARGUMENTS,
     Run,
@@ -66,7 +67,9 @@ def evaluate(path: str | Path, *, which: Which = "best", importance_samples: int
         raise UserError(f"{config['model']} has no --importance-samples: it gives no estimate of log p(x)")
     run, dataset = open_run(path, index=None, which=which, overrides=overrides), _dataset(config)
     figures = _evaluate(run, dataset)
-    if config["options"]["dequantize"]:
+    if run.model.domain == "codes":
+        figures |= _bound(run, figures)
+    elif config["options"]["dequantize"]:
         figures |= _bits(figures, dataset)
     arguments = {**config["arguments"], **overrides}
     content = {"step": run.step, "checkpoint": run.which, "split": "test", "examples": len(dataset.test["x"])}
@@ -94,6 +97,18 @@ def _evaluate(run: Run, dataset: Dataset) -> evaluation.Figures:
     learned = run.params, run.statistics
     figures = evaluation.summarize(run.model, evaluator(*replicate(learned, devices)), replicas=replicas)
     return figures | evaluation.coverage(run.model, dataset, *learned, replicas=replicas) | _information(run, dataset)
+
+
+def _bound(prior: Run, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """With the run whose codes a prior has learned: log p(x) ≥ log p(x | codes) + log p(codes)."""
+    base = run_behind(prior)
+    if base is None:
+        return {}
+    dataset = _dataset(base.config)
+    run = base._replace(config={**base.config, "options": {**base.config["options"], "seeds": 1}})
+    nll, rate = _evaluate(run, dataset)["nll"], np.asarray(figures["loss"])
+    bound = {"nll": nll, "rate": rate.tolist(), "elbo": (-(nll + rate)).tolist()}
+    return bound | (_bits(bound, dataset) if base.config["options"]["dequantize"] else {})
 
 
 def _information(run: Run, dataset: Dataset) -> evaluation.Figures:
@@ -150,7 +165,13 @@ def sample(
     run = open_run(path, index=index, which=which)
     if run.model.sample is None:
         raise UserError(f"{run.config['model']} is not a generative model: it does not sample")
-    shown = Shown(run, _dataset(run.config))
+    shown, alone = _shown(run, index)
+    if alone is None and run.model.codes is not None and run.model.codes.grids:
+        warnings.warn(
+            f"codes are drawn uniformly, which shows why a prior over them is needed; "
+            f"'jaxgen train code_prior --from {path}' learns one",
+            stacklevel=2,
+        )
     samples = jax.ShapeDtypeStruct((num, *shown.dataset.shape), np.float32)
     check_fits(samples, Devices(jax.local_devices()[:1]), what="samples", lower="--num")
     arrays = {"x": shown.sample(num, seed=seed), "condition": shown.to_tell(num)}
@@ -162,6 +183,16 @@ def sample(
         return [target, plots.save(sample_figure(shown, arrays["x"][:100]), picture)]
     except OSError as error:
         raise UserError(f"{picture} cannot be written ({error.strerror}); give another --out") from error
+
+
+def _shown(run: Run, index: int) -> tuple[Shown, Shown | None]:
+    """A run beside its data. With a prior over codes the two are one, whose samples are decoded, and behind them is
+    the run alone."""
+    base, prior = pair_of(run, replica=index)
+    if base is None or prior is None:
+        return Shown(run, _dataset(run.config)), None
+    dataset = _dataset(base.config)
+    return Shown(with_prior(base, prior), dataset), Shown(base, dataset)
 
 
 def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: str | Path | None = None) -> Path:
@@ -183,7 +214,7 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: st
     path, run = Path(path), open_run(path, index=index, which=which)
     shown, history = Shown(run, _dataset(run.config)), _history(path / "metrics.jsonl")
     figures = _figures(run, history)
-    drawn, subtitle = list(_pictures(shown, figures, index)), _subtitle(shown, index)
+    drawn, subtitle = list(_all_pictures(run, figures, index)), _subtitle(shown, index)
     if beside is not None:
         other = _other(shown, Path(beside), which)
         drawn = _with_another(shown, drawn, other)
@@ -224,6 +255,15 @@ def _pictures(shown: Shown, figures: Mapping[str, Any], index: int) -> Iterator[
     replicas = shown.run.config["options"]["seeds"]
     for picture in pictures(shown, own):
         yield picture._replace(caption=f"{picture.caption} Replica {index}.") if replicas > 1 else picture
+
+
+def _all_pictures(run: Run, figures: Mapping[str, Any], index: int) -> Iterator[Drawn]:
+    """Those of a run; where a prior over codes was learned, what uniform codes decode to beside its samples."""
+    shown, alone = _shown(run, index)
+    for picture in _pictures(shown, figures, index):
+        yield picture
+        if picture.name == "samples" and alone is not None and alone.model.codes.grids:
+            yield uniform_samples(alone)
 
 
 def _other(shown: Shown, path: Path, which: Which) -> Shown:
@@ -295,7 +335,7 @@ def _notes(shown: Shown, history: list[dict[str, Any]], figures: Mapping[str, An
             "No latent is active: the decoder makes the same of every code, so reconstructions and samples are one "
             "average. Train for longer, warm the KL term up, or give it a smaller weight."
         )
-    if not shown.drawable:
+    if not shown.drawable and shown.model.domain != "codes":
         shape = "×".join(map(str, shown.dataset.shape))
         notes.append(f"Examples are not drawn: of shape {shape} they are neither images nor points of the plane.")
     return notes

@@ -36,7 +36,7 @@ from jaxgen.unused import check_used
 from jaxgen.writers import JsonlWriter, TensorBoardWriter, Writer
 
 #: Arguments of a factory that the data decides, not the user.
-DATA_ARGUMENTS = ("shape", "num_classes", "condition_size", "columns")
+DATA_ARGUMENTS = ("shape", "num_classes", "condition_size", "columns", "codebook_size", "grids")
 
 #: Folder in a run's, of what the same noise became.
 SNAPSHOTS = "snapshots"
@@ -120,15 +120,9 @@ def check_number(name: str, value: Any) -> None:
 
 def complete(name: str, arguments: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     """Every argument of a factory: those given, those the data decides, the defaults."""
-    from_data = {
-        "shape": dataset.shape,
-        "num_classes": dataset.num_classes,
-        "condition_size": dataset.condition_size,
-        "columns": dataset.columns,
-    }
     full = {}
     for key, parameter in inspect.signature(factory(name)).parameters.items():
-        default = from_data[key] if key in DATA_ARGUMENTS else parameter.default
+        default = getattr(dataset, key) if key in DATA_ARGUMENTS else parameter.default
         full[key] = arguments.get(key, default)
     return full | dict(arguments)
 
@@ -179,6 +173,7 @@ def train(
     devices = choose(num_devices, batch_size=options.batch_size, together=model.together)
     _check_dequantize(dataset, options)
     check_values(dataset, model.domain, binarized=options.binarize != "none", allow_missing=model.missing)
+    _check_codes(model, dataset)
     _warn_of_width(arguments, platform=devices.local[0].platform)
     kind = f"{devices.num_global} × {devices.local[0].device_kind}"
     came_from = prepared_in(data, data_dir=data_dir) or data_dir
@@ -207,6 +202,19 @@ def _missing(dataset: Dataset) -> str:
     mask = dataset.train.get("mask")
     hidden = 0 if mask is None else int(mask.size - np.count_nonzero(mask))
     return f" ({hidden:,} of {mask.size:,} values missing)" if mask is not None and hidden else ""
+
+
+def _check_codes(model: Model, dataset: Dataset) -> None:
+    """Codes start on encodings, and end on means of them."""
+    codes = model.codes
+    if codes is None or not codes.shared:
+        return
+    encodings = len(dataset.train["x"]) * max(1, sum(map(math.prod, codes.grids)))
+    if codes.size > encodings:
+        raise UserError(
+            f"{codes.size} codes are more than the {encodings} encodings of the training split, so that some would stand "
+            f"for none; give fewer --num-codes"
+        )
 
 
 def _check_dequantize(dataset: Dataset, options: Options) -> None:

@@ -64,11 +64,11 @@ class Shown:
 
     @property
     def images(self) -> bool:
-        return len(self.dataset.shape) == 3 and self.dataset.shape[-1] in (1, 3)
+        return len(self.dataset.shape) == 3 and self.dataset.shape[-1] in (1, 3) and self.model.domain != "codes"
 
     @property
     def drawable(self) -> bool:
-        return self.images or self.dataset.shape == (2,)
+        return self.images or (self.dataset.shape == (2,) and self.model.domain != "codes")
 
     def encode(self, count: int) -> np.ndarray:
         """Codes of the first examples."""

@@ -61,6 +61,8 @@ _RULES = (
         lambda quantizer: quantizer not in ("finite_scalar", "gumbel"),
         "--quantizer ema, gradient, rotation or residual",
     ),
+    _Rule(("kernel",), ("network", "grids"), lambda network, _: network == "pixelcnn", "--network pixelcnn"),
+    _Rule(("heads",), ("network",), lambda network: network == "transformer", "--network transformer"),
     _Rule(("penalty_weight",), ("penalty",), lambda penalty: penalty != "none", "--penalty gradient or r1"),
     _Rule(("level",), ("corruption",), lambda corruption: corruption != "none", "a --corruption other than none"),
     _Rule(("corruption", "level"), ("pretrain",), lambda pretrain: pretrain > 0, "a --pretrain above 0"),

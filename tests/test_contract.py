@@ -14,7 +14,8 @@ import optax
 import pytest
 
 from jaxgen import models, runs
-from jaxgen.data import check_values, load
+from jaxgen.data import Dataset, check_values, load
+from jaxgen.data.dataset import make_dataset
 from jaxgen.data.prepare import make_prepare
 from jaxgen.errors import UserError
 from jaxgen.flags import argument_help
@@ -37,9 +38,15 @@ class Built(NamedTuple):
     batch: dict[str, Any]
 
 
+def codes() -> Dataset:
+    """Labelled codes on a grid, for what learns codes."""
+    rng = np.random.default_rng(0)
+    splits = [{"x": rng.integers(0, 5, (9, 2, 3, 1)).astype(np.float32), "label": np.arange(9) % 3} for _ in range(2)]
+    return make_dataset("codes", *splits, scale=1.0)
+
+
 def build(name: str) -> Built:
-    for data in ("digits", "ring"):
-        dataset = load(data)
+    for dataset in (load("digits"), load("ring"), codes()):
         arguments = runs.complete(name, {}, dataset)
         try:
             model = runs.build(name, arguments)
@@ -50,7 +57,7 @@ def build(name: str) -> Built:
         batch = make_prepare(scale=dataset.scale)(jax.random.split(KEY, BATCH), raw)
         params, statistics = jax.jit(model.init)(jax.random.key(0), batch)
         return Built(name, arguments, model, params, statistics, batch)
-    raise AssertionError(f"{name} takes neither digits nor the ring")
+    raise AssertionError(f"{name} takes neither digits nor the ring, nor codes")
 
 
 @pytest.fixture(scope="module", params=models.__all__)

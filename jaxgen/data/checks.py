@@ -21,14 +21,14 @@ def check_values(dataset: Dataset, domain: str, *, binarized: bool = False, allo
     Args:
         dataset: its values are compared in network units, x / scale.
         domain: "real" for any finite value, "unit" for [0, 1], "binary" for [0, 1] with a warning where a
-            value is neither 0 nor 1.
+            value is neither 0 nor 1, "codes" for whole numbers from 0 on.
         binarized: True if values in [0, 1] are binarized before they are used; silences that warning.
         allow_missing: True if the model takes examples of which a part was not observed.
 
     Raises:
         UserError: for an empty split, shapes that differ, values that are not numbers, not finite, or outside
             the domain.
-        ValueError: if `domain` is none of the three.
+        ValueError: if `domain` is none of the four.
 
     Example:
         >>> from jaxgen.data import load
@@ -38,8 +38,8 @@ def check_values(dataset: Dataset, domain: str, *, binarized: bool = False, allo
         ...
         jaxgen.errors.UserError: digits: values run from 0 to 16, outside [0, 1]: give --data-scale 16 ...
     """
-    if domain not in ("real", "unit", "binary"):
-        raise ValueError(f'domain must be "real", "unit" or "binary", got {domain!r}.')
+    if domain not in ("real", "unit", "binary", "codes"):
+        raise ValueError(f'domain must be "real", "unit", "binary" or "codes", got {domain!r}.')
     if not dataset.scale > 0 or math.isinf(dataset.scale):
         raise UserError(f"{dataset.name}: the scale must be a positive number, got {dataset.scale:g}.")
     check_arrays(dataset)
@@ -49,7 +49,9 @@ def check_values(dataset: Dataset, domain: str, *, binarized: bool = False, allo
         if "mask" in split:
             survey = survey._replace(num_missing=survey.num_values - np.count_nonzero(split["mask"]))
         _check_finite(dataset.name, split_name, survey, allow_missing)
-    if domain == "real":
+    if domain == "codes":
+        _check_codes(dataset)
+    if domain in ("real", "codes"):
         return
     low, high = min(survey.low for survey in seen), max(survey.high for survey in seen)
     if low < -_TOLERANCE or high > 1 + _TOLERANCE:
@@ -139,6 +141,21 @@ def _check_finite(name: str, split_name: str, survey: _Survey, allow_missing: bo
         )
     if survey.num_missing == survey.num_values:
         raise UserError(f"{name}: every value of the {split_name} split is missing: give some that are observed.")
+
+
+def _check_codes(dataset: Dataset) -> None:
+    """Codes are whole numbers from 0 on, below the size of their codebook, and in no other unit."""
+    advice = "learn codes that 'jaxgen encode' wrote, or name the run that makes them by --from"
+    if dataset.scale != 1:
+        raise UserError(f"{dataset.name}: codes are whole numbers, not shares of {dataset.scale:g}: {advice}.")
+    for split in (dataset.train, dataset.test):
+        for chunk in row_chunks(split["x"]):
+            odd = chunk[(chunk < 0) | (chunk != np.round(chunk))] if chunk.dtype.kind == "f" else chunk[:0]
+            if odd.size:
+                raise UserError(f"{dataset.name}: {odd.flat[0]:g} is no code: {advice}.")
+            if chunk.size and chunk.max() >= dataset.codebook_size:
+                found, size = int(chunk.max()), dataset.codebook_size
+                raise UserError(f"{dataset.name}: code {found}, of a codebook of {size}: encode the data again.")
 
 
 def _remedy(low: float, high: float) -> str:

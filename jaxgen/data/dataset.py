@@ -1,5 +1,6 @@
 """What a data set is: arrays of two splits, the unit of their values, and a fingerprint of their content."""
 
+import math
 import mmap
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -28,6 +29,26 @@ class Modes(NamedTuple):
     scale: float
 
 
+class Encoded(NamedTuple):
+    """What the examples are where they are codes that a run has made.
+
+    Attributes:
+        size: number of codes there are, from 0 on.
+        grids: height and width of the grids that they fill row by row, coarse first.
+        run: the folder of the run.
+        replica: which of its replicas.
+        checkpoint: "best" or "last".
+        fingerprint: of all that the run had learned.
+    """
+
+    size: int
+    grids: tuple[tuple[int, int], ...]
+    run: str
+    replica: int
+    checkpoint: str
+    fingerprint: str
+
+
 class Dataset(NamedTuple):
     """Two splits of one data set, as NumPy arrays that may be memory-mapped.
 
@@ -44,6 +65,7 @@ class Dataset(NamedTuple):
         columns: of a table of mixed types, the width of each column in "x": 1 for a number, more for the one-hot
             vector of a category; None for anything else.
         names: what the first line of a .csv calls each entry of an example, None where nothing does.
+        encoded: whose codes the examples are, None for anything else.
     """
 
     name: str
@@ -56,11 +78,28 @@ class Dataset(NamedTuple):
     modes: Modes | None = None
     columns: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
+    encoded: Encoded | None = None
 
     @property
     def condition_size(self) -> int | None:
         """Width of the condition vectors, None where there are none."""
         return self.train["condition"].shape[1] if "condition" in self.train else None
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of codes, of examples that are codes; as many as are seen where nobody says it."""
+        if self.encoded is not None:
+            return self.encoded.size
+        largest = max((float(chunk.max()) for s in (self.train, self.test) for chunk in row_chunks(s["x"])), default=0)
+        return max(1, 1 + int(largest))
+
+    @property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of the grids that the codes of an example fill; codes side by side widen one."""
+        if self.encoded is not None and self.encoded.grids:
+            return self.encoded.grids
+        height, *width = self.shape if len(self.shape) > 1 else (1, *self.shape)
+        return ((height, math.prod(width)),)
 
 
 def array_fingerprint(array: np.ndarray) -> str:

@@ -1,6 +1,7 @@
 """A user's own arrays: .npz, .npy and .csv files."""
 
 import csv
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from jaxgen.data.checks import check_arrays
-from jaxgen.data.dataset import Dataset, default_scale, example_dtype, hold_out, make_dataset, row_chunks
+from jaxgen.data.dataset import Dataset, Encoded, default_scale, example_dtype, hold_out, make_dataset, row_chunks
 from jaxgen.errors import UserError
 
 SUFFIXES = (".npz", ".npy", ".csv")
@@ -23,6 +24,10 @@ _MASK_KEYS = ("mask_train", "mask")
 _TEST_MASK_KEYS = ("mask_test",)
 _CONDITION_KEYS = ("condition_train", "condition")
 _TEST_CONDITION_KEYS = ("condition_test",)
+#: What is told of the examples besides: the widths of columns, and whose codes they are.
+_ABOUT = {"columns", "encoded", "fingerprint"}
+#: What 'jaxgen encode' writes for others.
+_UNREAD = {"bits_train", "bits_test"}
 _LABEL_COLUMNS = ("label", "labels", "class")
 # What NumPy raises for damaged files: its header is parsed as Python source.
 UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, TokenError, OverflowError, MemoryError, BadZipFile)
@@ -49,24 +54,25 @@ def load_file(name: str) -> Dataset:
             f"{name} could not be read ({reason}): give arrays of numbers of one shape, saved without pickle."
         ) from error
     columns, names = _columns(name, arrays.pop("columns", None)), arrays.pop("names", None)
+    encoded = _encoded(name, arrays.pop("encoded", None), arrays.pop("fingerprint", None))
     train, test = _with_masks(*_splits(name, arrays))
     dataset = make_dataset(name, train, test, scale=default_scale(train["x"]), columns=columns)
     check_arrays(dataset)
-    return dataset if names is None else dataset._replace(names=tuple(names.tolist()))
+    return dataset._replace(names=None if names is None else tuple(names.tolist()), encoded=encoded)
 
 
 def _read_numpy(path: Path) -> dict[str, np.ndarray]:
     if path.suffix.lower() == ".npy":
         return {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        wanted = {key for train, test, _ in _FIELDS.values() for key in (*train, *test)} | {"columns"}
+        wanted = {key for train, test, _ in _FIELDS.values() for key in (*train, *test)} | _ABOUT
         only = len(archive.files) == 1
         arrays = {"x" if only else key.lower(): archive[key] for key in archive.files if only or key.lower() in wanted}
         if not any(key in arrays for key in _TRAIN_KEYS):
             raise ValueError(f"its arrays are named {', '.join(archive.files) or 'nothing'}; one must be x or x_train")
-        unknown = [] if only else sorted(key for key in archive.files if key.lower() not in wanted | {"fingerprint"})
+        unknown = [] if only else sorted(key for key in archive.files if key.lower() not in wanted | _UNREAD)
         if unknown:
-            known = ", ".join(sorted(wanted))
+            known = ", ".join(sorted(wanted - {"encoded", "fingerprint"}))
             warnings.warn(f"{path.name}: nothing is read from {', '.join(unknown)}; known are {known}", stacklevel=4)
     return arrays
 
@@ -131,6 +137,18 @@ def _columns(name: str, columns: np.ndarray | None) -> tuple[int, ...] | None:
     if columns.ndim != 1 or columns.dtype.kind not in "ui" or not (columns >= 1).all():
         raise UserError(f"{name}: columns must be widths of at least 1, got {columns.tolist()}.")
     return tuple(int(width) for width in columns)
+
+
+def _encoded(name: str, told: np.ndarray | None, fingerprint: np.ndarray | None) -> Encoded | None:
+    if told is None:
+        return None
+    try:
+        record = json.loads(str(told))
+        grids = tuple((int(height), int(width)) for height, width in record["grids"])
+        size, run, replica = int(record["size"]), str(record["run"]), int(record["replica"])
+        return Encoded(size, grids, run, replica, str(record["checkpoint"]), str(fingerprint))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{name}: what it says of its codes is damaged ({error}): encode the data again.") from error
 
 
 def _examples(name: str, x: np.ndarray) -> np.ndarray:

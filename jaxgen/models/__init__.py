@@ -1,6 +1,7 @@
 """Model factories: keyword arguments in, a ``jaxgen.model.Model`` out."""
 
 from jaxgen.models.autoencoder import autoencoder, denoising_autoencoder
+from jaxgen.models.code_prior import code_prior
 from jaxgen.models.conditional_gan import conditional_gan
 from jaxgen.models.conditional_vae import conditional_vae
 from jaxgen.models.discrete_vae import discrete_vae
@@ -12,9 +13,11 @@ from jaxgen.models.stacked_autoencoder import stacked_autoencoder
 from jaxgen.models.vae import vae
 from jaxgen.models.vae_gan import vae_gan
 from jaxgen.models.vq_vae import vq_vae
+from jaxgen.models.vq_vae2 import vq_vae2
 
 __all__ = [
     "autoencoder",
+    "code_prior",
     "conditional_gan",
     "conditional_vae",
     "denoising_autoencoder",
@@ -27,4 +30,5 @@ __all__ = [
     "vae",
     "vae_gan",
     "vq_vae",
+    "vq_vae2",
 ]

@@ -63,6 +63,7 @@ class Quantizer(NamedTuple):
         the global batch, for noise of its own.
       encode: ``(params, statistics, encodings) -> index``, deterministic.
       lookup: ``(params, statistics, index) -> codes``.
+      grids: of several levels, coarse first, each with a codebook of its own; an index is then [batch, places of all].
     """
 
     outputs: int
@@ -73,6 +74,7 @@ class Quantizer(NamedTuple):
     quantize: Callable[..., Quantized]
     encode: Callable[..., Int[Array, "batch h w *stages"]]
     lookup: Callable[..., Float[Array, "batch h w dim"]]
+    grids: tuple[tuple[int, int], ...] = ()
 
 
 def ema_quantizer(

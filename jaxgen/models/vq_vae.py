@@ -30,7 +30,8 @@ from jaxgen.models.quantizers import (
 from jaxgen.nets import Activation, grid_decoder, grid_encoder
 from jaxgen.quantization import code_counts, perplexity, usage
 
-QuantizerName = Literal["ema", "gradient", "rotation", "finite_scalar", "residual", "gumbel"]
+VectorQuantizerName = Literal["ema", "gradient", "rotation"]
+QuantizerName = Literal[VectorQuantizerName, "finite_scalar", "residual", "gumbel"]
 
 
 def vq_vae(
@@ -115,12 +116,12 @@ def make_quantizer(
     *,
     num_codes: int,
     code_dim: int,
-    levels: tuple[int, ...],
-    stages: int,
     commitment: float,
     decay: float,
     revival: float,
-    temperature: float,
+    levels: tuple[int, ...] = (2,),
+    stages: int = 1,
+    temperature: float = 1.0,
 ) -> Quantizer:
     """The quantizer of a name; the numbers are those of ``vq_vae``.
 
@@ -187,7 +188,7 @@ def quantized_autoencoder(
         sample=parts.sample,
         reconstruct=parts.reconstruct,
         domain=observed.domain,
-        codes=Codes(parts.all_codes),
+        codes=Codes(parts.all_codes, grids=parts.grids),
     )
 
 
@@ -203,20 +204,36 @@ class _Parts:
     quantizer: Quantizer
 
     @property
-    def all_codes(self) -> int:
-        """Codes of the codebooks of all stages together."""
-        return math.prod(self.quantizer.stages) * self.quantizer.num_codes
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of each level's places; the codes of one place lie side by side."""
+        height, width = self.grid
+        return self.quantizer.grids or ((height, width * math.prod(self.quantizer.stages)),)
 
     @property
-    def first_codes(self) -> Int[np.ndarray, "*stages"]:
-        """Number of each stage's first code, where those of all stages are counted through."""
-        stages = self.quantizer.stages
-        return (self.quantizer.num_codes * np.arange(math.prod(stages), dtype=np.int32)).reshape(stages)
+    def index_shape(self) -> tuple[int, ...]:
+        """Of one example's codes."""
+        if self.quantizer.grids:
+            return (sum(map(math.prod, self.quantizer.grids)),)
+        return (*self.grid, *self.quantizer.stages)
+
+    @property
+    def first_codes(self) -> Int[np.ndarray, "..."]:
+        """Number of the first code of each index's own codebook, where those of all codebooks are counted through."""
+        levels, stages = self.quantizer.grids, self.quantizer.stages
+        book = np.arange(math.prod(stages)).reshape(stages)
+        if levels:
+            book = np.repeat(np.arange(len(levels)), [math.prod(grid) for grid in levels])
+        return np.asarray(self.quantizer.num_codes * book, np.int32)
+
+    @property
+    def all_codes(self) -> int:
+        """Codes of all codebooks together."""
+        return int(self.first_codes.max()) + self.quantizer.num_codes
 
     def figures(self, counts: ArrayLike) -> dict[str, Array]:
-        """Use of the codes of all stages; the perplexity, which is one codebook's, is the mean over the stages."""
-        by_stage = jnp.reshape(jnp.asarray(counts), (-1, self.quantizer.num_codes))
-        return {"perplexity": perplexity(by_stage).mean(), "usage": usage(counts)}
+        """Use of the codes of all codebooks; the perplexity, which is one codebook's, is the mean over them."""
+        by_codebook = jnp.reshape(jnp.asarray(counts), (-1, self.quantizer.num_codes))
+        return {"perplexity": perplexity(by_codebook).mean(), "usage": usage(counts)}
 
     def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
         encoder_key, decoder_key, codebook_key = jax.random.split(key, 3)
@@ -277,8 +294,7 @@ class _Parts:
     def summarize(self, means: dict[str, Any]) -> dict[str, Any]:
         frequency = means["code_frequency"]
         # Without a learned prior every code costs log K, less where it was drawn: −log p(x) ≤ distortion + rate.
-        places = math.prod((*self.grid, *self.quantizer.stages))
-        rate = means.get("kl", places * kl_one_hot_uniform(self.quantizer.num_codes))
+        rate = means.get("kl", math.prod(self.index_shape) * kl_one_hot_uniform(self.quantizer.num_codes))
         return {
             **{name: value for name, value in means.items() if name != "code_frequency"},
             **self.figures(frequency),
@@ -287,24 +303,31 @@ class _Parts:
             "elbo": -(means["nll"] + rate),
         }
 
-    def encode(self, params: Params, statistics: Any, x: ArrayLike) -> Int[Array, "batch h w *stages"]:
+    def encode(self, params: Params, statistics: Any, x: ArrayLike) -> Int[Array, "batch ..."]:
         encodings = self.encodings_of(params, x)
         index = self.quantizer.encode(params[self.player]["codebook"], statistics["codebook"], encodings)
         return index + self.first_codes
 
-    def decode(self, params: Params, statistics: Any, index: Int[ArrayLike, "batch h w *stages"]) -> Array:
-        if np.ndim(index) < 3 or np.shape(index)[3:] != self.quantizer.stages:
-            expected = ("batch", "height", "width", *self.quantizer.stages)
-            raise ValueError(f"index must be [{', '.join(map(str, expected))}], got the shape {np.shape(index)}")
+    def decode(self, params: Params, statistics: Any, index: Int[ArrayLike, "batch ..."]) -> Array:
+        self.check_shape(np.shape(index))
         require_indices("index", index, self.all_codes, "the model has")
         of_stage = jnp.asarray(index) - self.first_codes
         codes = self.quantizer.lookup(params[self.player]["codebook"], statistics["codebook"], of_stage)
         return self.observed.mean(self.outputs_of(params, codes))
 
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """A decoder of one grid takes one of any size."""
+        if self.quantizer.grids:
+            good, expected = shape[1:] == self.index_shape, ("batch", *self.index_shape)
+        else:
+            good = len(shape) >= 3 and shape[3:] == self.quantizer.stages
+            expected = ("batch", "height", "width", *self.quantizer.stages)
+        if not good:
+            raise ValueError(f"index must be [{', '.join(map(str, expected))}], got the shape {shape}")
+
     def sample(self, params: Params, statistics: PyTree, key: Array, n: int) -> Array:
         """Codes drawn uniformly: a demonstration of why a prior over codes is needed."""
-        shape = (n, *self.grid, *self.quantizer.stages)
-        index = jax.random.randint(key, shape, 0, self.quantizer.num_codes)
+        index = jax.random.randint(key, (n, *self.index_shape), 0, self.quantizer.num_codes)
         return self.decode(params, statistics, index + self.first_codes)
 
     def reconstruct(self, params: Params, statistics: PyTree, x: ArrayLike) -> Array:

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Num, PyTree
 
 from jaxgen.nets.codes import check_codes, check_label, check_temperature
+from jaxgen.nets.resnet import ResidualBlock
 
 
 class GatedPixelCNN(nn.Module):
@@ -23,6 +24,7 @@ class GatedPixelCNN(nn.Module):
       layers: of each stack.
       kernel: size of the convolutions, of which causality keeps half; odd.
       classes: of the labels that it is conditional on; 0 for none.
+      coarse_codes: entries of the codebook of a coarser grid that it is conditional on; 0 for none.
     """
 
     num_codes: int
@@ -30,6 +32,7 @@ class GatedPixelCNN(nn.Module):
     layers: int = 8
     kernel: int = 5
     classes: int = 0
+    coarse_codes: int = 0
 
     def setup(self) -> None:
         if self.kernel % 2 == 0 or self.kernel < 3 or self.layers < 1 or self.features < 1:
@@ -43,21 +46,49 @@ class GatedPixelCNN(nn.Module):
         self.head = nn.Dense(self.num_codes)
         if self.classes:
             self.told = nn.Embed(self.classes, self.features)
+        if self.coarse_codes:
+            self.coarse = nn.Sequential(
+                [nn.Embed(self.coarse_codes, self.features), nn.Conv(self.features, (3, 3)), ResidualBlock()]
+            )
 
-    def __call__(self, codes: ArrayLike, label: ArrayLike | None = None) -> Float[Array, "batch h w codes"]:
-        """Logits over the codes at each place, given the codes before it and the ``label`` [batch]."""
-        return self.from_vectors(self.embed(check_codes(codes, self.num_codes)), label)
+    def __call__(
+        self, codes: ArrayLike, label: ArrayLike | None = None, coarse: ArrayLike | None = None
+    ) -> Float[Array, "batch h w codes"]:
+        """Logits over the codes at each place, given the codes before it and what the network is told.
+
+        Args:
+          codes: [batch, h, w].
+          label: [batch], for a network with classes.
+          coarse: [batch, h', w'], all codes of the coarser grid, for a network that is conditional on one.
+        """
+        return self.from_vectors(self.embed(check_codes(codes, self.num_codes)), label, coarse)
 
     def from_vectors(
-        self, vectors: Float[Array, "batch h w f"], label: ArrayLike | None
+        self, vectors: Float[Array, "batch h w f"], label: ArrayLike | None, coarse: ArrayLike | None = None
     ) -> Float[Array, "batch h w codes"]:
         """The same from embedded codes."""
-        label = check_label(label, self.classes, len(vectors))
-        told = None if label is None else self.told(label)[:, None, None]
+        told = self.told_of(label, coarse, vectors.shape)
         vertical = horizontal = vectors
         for layer in self.gated:
             vertical, horizontal = layer(vertical, horizontal, told)
         return self.head(nn.relu(self.hidden(nn.relu(horizontal))))
+
+    def told_of(
+        self, label: ArrayLike | None, coarse: ArrayLike | None, shape: tuple[int, ...]
+    ) -> Float[Array, "batch #h #w f"] | None:
+        """What every layer is told: of the class everywhere the same, of the coarser codes those above each place."""
+        label = check_label(label, self.classes, shape[0])
+        parts = [] if label is None else [self.told(label)[:, None, None]]
+        if (coarse is None) != (not self.coarse_codes):
+            raise ValueError(
+                f"this network is conditional on a coarser grid of {self.coarse_codes} codes: give its codes"
+                if self.coarse_codes
+                else "this network is not conditional on a coarser grid: leave coarse out"
+            )
+        if coarse is not None:
+            maps = self.coarse(check_codes(coarse, self.coarse_codes))
+            parts.append(jax.image.resize(maps, shape, "nearest"))
+        return sum(parts[1:], start=parts[0]) if parts else None
 
 
 class _GatedLayer(nn.Module):
@@ -103,6 +134,7 @@ def sample_pixelcnn(
     *,
     grid: tuple[int, int],
     label: ArrayLike | None = None,
+    coarse: ArrayLike | None = None,
     temperature: Num[ArrayLike, "..."] = 1.0,
 ) -> Int[Array, "n h w"]:
     r"""Grids of codes, drawn one code after the other: each costs a pass of the network.
@@ -117,13 +149,15 @@ def sample_pixelcnn(
       n: number of grids.
       grid: height and width.
       label: [n], the class of each grid; for a conditional network.
+      coarse: [n, h', w'], the codes of the coarser grid of each; for a network that is conditional on one.
       temperature: τ; below 1 the likelier codes are drawn more often than the network says.
 
     Returns:
       int32 [n, height, width].
 
     Raises:
-      ValueError: a temperature that is not positive, a label for a network without classes, or none for one with them.
+      ValueError: a temperature that is not positive, a label for a network without classes, or none for one with them;
+        likewise a coarser grid.
 
     Reference:
       van den Oord et al., Conditional Image Generation with PixelCNN Decoders, 2016.
@@ -140,7 +174,7 @@ def sample_pixelcnn(
 
     def draw(codes: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
         place, key = step
-        logits = jnp.asarray(network.apply(params, codes, label))
+        logits = jnp.asarray(network.apply(params, codes, label, coarse))
         row, column = place // width, place % width
         code = jax.random.categorical(key, logits[:, row, column] / temperature)
         return codes.at[:, row, column].set(code.astype(jnp.int32)), None

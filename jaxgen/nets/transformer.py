@@ -99,7 +99,7 @@ class CausalTransformer(nn.Module):
         """
         previous = jnp.asarray(previous)
         x = jnp.where(jnp.equal(place, 0), self.start_of(label, len(previous)), self.embed(previous))
-        x = (x + self.places[place])[:, None]
+        x = (x + jnp.asarray(self.places)[place])[:, None]
         caches = []
         for block, of_block in zip(self.blocks, cache, strict=True):
             x, of_block = block(x, of_block, place)

@@ -1,0 +1,149 @@
+"""A learned prior in the place of uniform codes: the run that it was learned for, and both as one model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxgen.apply import fingerprint
+from jaxgen.data.dataset import Encoded
+from jaxgen.errors import UserError
+from jaxgen.runs import Run, Which, open_run
+
+#: Folder, in that of a run, of the prior over its codes.
+_FOLDER = "prior"
+
+
+def prior_folder(path: str | Path) -> Path:
+    """Where the prior over a run's codes lies, if nobody said otherwise."""
+    return Path(path) / _FOLDER
+
+
+def encoded_by(run: Run) -> Encoded | None:
+    """Whose codes a run has learned, ``None`` where it learned none, or codes of nobody known.
+
+    Raises:
+      UserError: if what the run recorded of it is damaged.
+    """
+    record = run.config.get("encoded")
+    if record is None:
+        return None
+    try:
+        return Encoded(**record)
+    except TypeError as error:
+        raise UserError(f"{run.path / 'config.json'} is damaged: 'encoded' is {str(record)[:60]}") from error
+
+
+def run_behind(prior: Run) -> Run | None:
+    """The run whose codes a prior has learned: where it was then, or around the prior's own folder.
+
+    Raises:
+      UserError: if it is in neither place, or has another codebook by now.
+    """
+    encoded = encoded_by(prior)
+    if encoded is None:
+        return None
+    places = [Path(encoded.run), prior.path.resolve().parent]
+    found = [place for place in places if (place / "config.json").exists()]
+    if not found:
+        raise UserError(
+            f"{prior.path} is a prior over the codes of {encoded.run}, which is not there; put it back to decode them"
+        )
+    which: Which = "last" if encoded.checkpoint == "last" else "best"
+    base = open_run(found[0], index=encoded.replica, which=which)
+    _check_codebook(base, prior, encoded)
+    return base
+
+
+def prior_of(base: Run, *, replica: int) -> Run | None:
+    """The prior over a run's codes, ``None`` where none has been learned yet.
+
+    Args:
+      base: the run, of one replica.
+      replica: which.
+
+    Raises:
+      UserError: if it is one over other codes.
+    """
+    path = prior_folder(base.path)
+    if base.model.codes is None or not (path / "checkpoints").is_dir() or not (path / "config.json").exists():
+        return None
+    prior = open_run(path)
+    encoded = encoded_by(prior)
+    if encoded is None:
+        raise UserError(f"{path} is no prior over the codes of {base.path}; give it another place")
+    _check_codebook(base, prior, encoded, replica=replica)
+    return prior
+
+
+def _check_codebook(base: Run, prior: Run, encoded: Encoded, *, replica: int | None = None) -> None:
+    here = fingerprint(base)
+    if here != encoded.fingerprint:
+        which = "" if replica is None else f" (replica {replica}, {base.which} checkpoint)"
+        raise UserError(
+            f"the prior in {prior.path} is of the codes of {encoded.fingerprint} (replica {encoded.replica}, "
+            f"{encoded.checkpoint} checkpoint), but {base.path}{which} is {here}; train it again with --from, or move "
+            f"it away to draw codes uniformly"
+        )
+
+
+def pair_of(run: Run, *, replica: int) -> tuple[Run | None, Run | None]:
+    """A run that decodes codes and the prior over them, whichever of both is asked for; ``None`` for what is not there.
+
+    Args:
+      run: of one replica.
+      replica: which.
+
+    Raises:
+      UserError: as `run_behind` and `prior_of`.
+    """
+    if run.model.domain == "codes":
+        return run_behind(run), run
+    return run, prior_of(run, replica=replica)
+
+
+def with_prior(base: Run, prior: Run) -> Run:
+    """A run whose samples are decoded from codes that the prior draws; all else is the run's own."""
+    decode, draw, encode = base.model.decode, prior.model.sample, base.model.encode
+    assert decode is not None
+    assert draw is not None
+    assert encode is not None
+    x = jax.ShapeDtypeStruct((1, *base.config["arguments"]["shape"]), jnp.float32)
+    shape = jax.eval_shape(encode, base.params, base.statistics, x).shape[1:]
+
+    def sample(
+        params: Mapping[str, Any],
+        statistics: Mapping[str, Any],
+        key: Array,
+        n: int,
+        *,
+        condition: ArrayLike | None = None,
+    ) -> Array:
+        """Codes drawn from the learned prior, decoded."""
+        told = {} if prior.model.condition is None else {"condition": condition}
+        codes = draw(params["prior"], statistics["prior"], key, n, **told)
+        index = jnp.round(codes).astype(jnp.int32).reshape(n, *shape)
+        return decode(params["base"], statistics["base"], index)
+
+    def own(function: Any) -> Any:
+        """A function of the run itself, which is told no condition."""
+        if function is None:
+            return None
+        return lambda params, statistics, *arrays, condition=None: function(params["base"], statistics["base"], *arrays)
+
+    model = base.model._replace(
+        sample=sample,
+        encode=own(base.model.encode),
+        decode=own(base.model.decode),
+        reconstruct=own(base.model.reconstruct),
+        condition=prior.model.condition,
+    )
+    return base._replace(
+        model=model,
+        params={"base": base.params, "prior": prior.params},
+        statistics={"base": base.statistics, "prior": prior.statistics},
+    )
