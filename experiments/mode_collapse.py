@@ -28,7 +28,7 @@ from jaxgen.training import Options
 
 PACKING = {"plain": 1, "packed by four": 4}
 DATA = ("ring", "grid")
-ARGUMENTS = {"noise_dim": 2, "activation": "leaky_relu"}
+ARGUMENTS = {"noise_dim": 2, "activation": "leaky_relu", "average": 0.0, "discriminator_steps": 1}
 OPTIONS = Options(steps=6000, batch_size=128, learning_rate=2e-3, schedule="cosine")
 #: Modes, high-quality share and reverse KL of PacGAN's table 1.
 PUBLISHED = {

@@ -99,10 +99,10 @@ def draw(model: Model, dataset: Dataset, params: PyTree, statistics: PyTree, *, 
       statistics: likewise.
 
     Returns:
-      Nothing where the model does not sample, or examples are neither images nor points of the plane.
+      Nothing where the model does not sample, or examples are neither images nor points of the plane but, say, codes.
     """
     count = _NUM_IMAGES if len(dataset.shape) == 3 else _NUM_POINTS if dataset.shape == (2,) else 0
-    if model.sample is None or not count:
+    if model.sample is None or model.domain == "codes" or not count:
         return None
     told = told_evenly(model, dataset, count)
     if model.condition is not None and model.condition.classes:
