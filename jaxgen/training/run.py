@@ -149,7 +149,9 @@ def _check_told(model: Model, dataset: Dataset) -> None:
       UserError: with what the labels are, or the split that has none.
     """
     told = model.condition
-    for name, split in {"train": dataset.train, "test": dataset.test}.items() if told is not None else ():
+    if told is None:
+        return
+    for name, split in {"train": dataset.train, "test": dataset.test}.items():
         if told.name not in split:
             raise UserError(
                 f"the model is told the {told.name} of each example, but the {name} split of {dataset.name} has none; "
