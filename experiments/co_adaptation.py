@@ -44,6 +44,8 @@ class Setting(NamedTuple):
     options: Options
 
 
+#: One turn each, and samples of the last generator.
+ORDINARY = {"discriminator_steps": 1, "average": 0.0}
 SETTINGS: dict[Scale, Setting] = {
     "cpu": Setting(
         "digits", {"hidden": (128, 128)}, Options(steps=4000, batch_size=100, learning_rate=1e-3, schedule="cosine")
@@ -98,7 +100,7 @@ def run(*, seeds: int = 5, scale: Scale = "cpu", workdir: Path) -> Outcome:
     pixels, real, shown = border(train.x), test.x[:MEASURED], []
     energies, correlations, precisions = {}, {}, {}
     for name, share in DROPOUT.items():
-        path, arguments = workdir / f"dropout-{share:g}", {**setting.arguments, "dropout": share}
+        path, arguments = workdir / f"dropout-{share:g}", {**ORDINARY, **setting.arguments, "dropout": share}
         options = setting.options._replace(seeds=seeds)
         runs.train("gan", arguments, data=setting.data, workdir=path, options=options)
         drawn = [sampled(path, index=index, count=MEASURED) for index in range(seeds)]

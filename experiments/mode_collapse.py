@@ -33,7 +33,7 @@ from jaxgen.training import Options
 
 PACKING = {"plain": 1, "packed by four": 4}
 DATA = ("ring", "grid")
-ARGUMENTS = {"noise_dim": 2, "activation": "leaky_relu"}
+ARGUMENTS = {"noise_dim": 2, "activation": "leaky_relu", "average": 0.0, "discriminator_steps": 1}
 
 
 class Setting(NamedTuple):

@@ -40,7 +40,7 @@ from jaxgen.writers import read_jsonl
 
 LABELS: dict[Objective, str] = {"minimax": "minimax", "non_saturating": "non-saturating"}
 OBJECTIVES = tuple(LABELS)
-ARGUMENTS = {"activation": "tanh", "noise_dim": 2}
+ARGUMENTS = {"activation": "tanh", "noise_dim": 2, "average": 0.0}
 #: Updates of the discriminator against a generator that stays.
 UPDATES, BATCH = 1000, 256
 #: Rounds in which both play, and updates of the discriminator in each.

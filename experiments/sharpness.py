@@ -56,7 +56,7 @@ def models(setting: Setting) -> dict[str, tuple[str, dict[str, Any]]]:
     size, common = setting.size, {"hidden": setting.hidden}
     return {
         "VAE": ("vae", {**common, "latents": size, "likelihood": "gaussian", "scale": "shared"}),
-        "GAN": ("gan", {**common, "noise_dim": size, "penalty": "r1", "penalty_weight": 1.0, "average": 0.999}),
+        "GAN": ("gan", {**common, "noise_dim": size, "penalty": "r1", "penalty_weight": 1.0, "discriminator_steps": 1}),
         "VAE-GAN": ("vae_gan", {**common, "latents": size}),
     }
 

@@ -43,6 +43,8 @@ class Setting(NamedTuple):
     published: dict[str, tuple[float, float]]
 
 
+#: One turn each, and samples of the last generator.
+ORDINARY = {"discriminator_steps": 1, "average": 0.0}
 SETTINGS: dict[Scale, Setting] = {
     "cpu": Setting(
         "digits",
@@ -98,7 +100,8 @@ def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
     figures, found, shots = [], {}, []
     for name, packing in PACKING.items():
         path = workdir / name.replace(" ", "-")
-        runs.train("gan", {**setting.arguments, "packing": packing}, data=data, workdir=path, options=options)
+        arguments = {**ORDINARY, **setting.arguments, "packing": packing}
+        runs.train("gan", arguments, data=data, workdir=path, options=options)
         images = [sampled(path, index=index, count=SAMPLES) for index in range(seeds)]
         found[name] = np.stack([kinds(judge, x) for x in images])
         shots.append(images[0][:24])

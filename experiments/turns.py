@@ -28,7 +28,7 @@ from jaxgen.writers import read_jsonl
 
 TURNS = (1, 2, 5)
 UPDATES, EVALUATIONS = 9000, 20
-ARGUMENTS = {"activation": "tanh", "noise_dim": 2}
+ARGUMENTS = {"activation": "tanh", "noise_dim": 2, "average": 0.0}
 QUANTITIES = ("modes", "high_quality", "accuracy")
 
 Measured = dict[tuple[int, int], dict[str, np.ndarray]]  # by (k, l): [seeds], and "curve" [evaluations, seeds]

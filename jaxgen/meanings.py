@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.models.game import PAYOFFS
 from jaxgen.page import FigureRow
 
 #: By the last part of a name: unit and note; what stands in braces is taken from the run.
@@ -78,10 +79,29 @@ def _meaning(name: str, figures: Mapping[str, Any], run: Mapping[str, Any]) -> t
     if name == "loss" and not in_nats(figures):
         unit = ""
     if name == "value" and run.get("objective") in ("minimax", "non_saturating"):
-        unit, note = "nats", f"{note}; −log 4 = −1.386 at the equilibrium"
+        unit = "nats"
     if name == "value" and run.get("objective") == "wasserstein":
         note = f"{note}: the distance of both distributions that the critic finds"
+    if name == "value" and (there := at_equilibrium(name, run)) is not None:
+        note = f"{note}; {there[1]} at the equilibrium"
+    if name in ("accuracy_real", "accuracy_fake", "value") and run.get("packing", 1) > 1:
+        note = f"{note}; of packs of {{packing}} neighbours in the split"
     return unit, note.format_map(_Missing(run))
+
+
+def at_equilibrium(name: str, run: Mapping[str, Any]) -> tuple[float, str] | None:
+    """Where the game ends whose generator makes just the data: the level of a term and its name, if it has one.
+
+    >>> at_equilibrium("value", {"objective": "hinge"})
+    (-2.0, '−2')
+    """
+    if name in ("accuracy_real", "accuracy_fake"):
+        return 0.5, "½"
+    if name == "value" and run.get("objective") in PAYOFFS:
+        level = PAYOFFS[run["objective"]].equilibrium
+        logarithm = run["objective"] in ("minimax", "non_saturating")
+        return level, "−log 4 = −1.386" if logarithm else f"{level:g}".replace("-", "−")
+    return None
 
 
 class _Missing(dict):

@@ -8,8 +8,11 @@ from matplotlib.figure import Figure
 
 from jaxgen import plots
 from jaxgen.latent_pictures import code_picture, latent_pictures
-from jaxgen.meanings import MEANINGS, SAID_TWICE, last_part
+from jaxgen.meanings import MEANINGS, SAID_TWICE, at_equilibrium, last_part
+from jaxgen.runs import SNAPSHOTS
 from jaxgen.shown import Drawn, Shown
+from jaxgen.training import Snapshots
+from jaxgen.training.snapshots import classes_in_turn
 
 #: Samples of a density in the plane; classes, samples of each and test examples that are completed.
 _NUM_POINTS, _NUM_CLASSES, _NUM_OF_CLASS, _NUM_COMPLETED = 2500, 12, 8, 6
@@ -37,11 +40,12 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-def curves(history: list[dict[str, Any]], *, nats: bool) -> Iterator[Drawn]:
+def curves(history: list[dict[str, Any]], run: Mapping[str, Any], *, nats: bool) -> Iterator[Drawn]:
     """One picture for the terms that belong together, of those that were logged, and one for each unknown term.
 
     Args:
       history: the log points.
+      run: what is told of it, as to `figure_rows`: where a game's equilibrium lies is marked.
       nats: whether the loss is known to be in nats.
     """
     seen = sorted({name for point in history for name in point} - {"step", "kind", "time"})
@@ -57,8 +61,29 @@ def curves(history: list[dict[str, Any]], *, nats: bool) -> Iterator[Drawn]:
         caption = "On " + " and ".join(where[kind] for kind in sorted(kinds, reverse=True))
         caption += " (dots)." if len(kinds) > 1 else "."
         label = unit if nats or unit != "nats" else members[0]
-        figure = plots.curves(history, names=names, ylabel=label or title)
+        levels = [level for member in members if (level := at_equilibrium(member, run)) is not None]
+        figure = plots.curves(history, names=names, ylabel=label or title, level=levels[0] if levels else None)
         yield Drawn(f"curves_{members[0]}", title, caption, "Training", figure)
+
+
+def over_time(shown: Shown, index: int) -> Iterator[Drawn]:
+    """What the same noise became, evaluation by evaluation, where that was kept.
+
+    Args:
+      shown: the run.
+      index: the replica.
+    """
+    watched = Snapshots(shown.run.path / SNAPSHOTS).read()
+    if watched is None or not shown.drawable:
+        return
+    frames = watched.examples if shown.run.config["options"]["seeds"] == 1 else watched.examples[:, index]
+    caption, rows, condition = "The same noise after evaluations, the latest last.", [], shown.model.condition
+    if shown.images and condition is not None and condition.classes:
+        rows = [str(label) for label in classes_in_turn(frames.shape[1], condition.size)]
+        caption += " A row for each class asked for."
+    reference = None if shown.images else shown.x
+    figure = plots.strip(frames, watched.steps, rows=rows, reference=reference)
+    yield Drawn("over_time", "Samples over time", caption, "Training", figure)
 
 
 def pictures(shown: Shown, figures: Mapping[str, Any]) -> Iterator[Drawn]:

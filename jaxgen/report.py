@@ -21,7 +21,7 @@ from jaxgen.losses import bits_per_dim
 from jaxgen.meanings import figure_rows, in_nats
 from jaxgen.metrics import mutual_information
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
-from jaxgen.pictures import curves, pictures, sample_figure, uniform_samples
+from jaxgen.pictures import curves, over_time, pictures, sample_figure, uniform_samples
 from jaxgen.priors import pair_of, run_behind, with_prior
 from jaxgen.runs import (
     DATA_ARGUMENTS,
@@ -227,7 +227,8 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: st
         subtitle += f" Beside its pictures are those of {other.run.config['model']} in {beside}, {_checkpoint(other)}."
     target, shots = path / "report.html", []
     try:
-        for name, title, caption, section, figure in [*curves(history, nats=in_nats(figures)), *drawn]:
+        learned = [*curves(history, _told(shown), nats=in_nats(figures)), *over_time(shown, index)]
+        for name, title, caption, section, figure in [*learned, *drawn]:
             png = plots.save(figure, path / "plots" / f"{name}.png")
             shots.append(Picture(title, caption, png, f"{title}: {caption}", section))
         page = render_page(

@@ -27,7 +27,7 @@ from jaxgen.data.sources import prepared_in
 from jaxgen.errors import UserError, nearest
 from jaxgen.folder import claim, describe, read_config
 from jaxgen.model import Batch, Model, example_keys
-from jaxgen.training import Checkpoints, Options, Result
+from jaxgen.training import Checkpoints, Options, Result, Snapshots
 from jaxgen.training import train as train_model
 from jaxgen.training.checkpoint import Restored
 from jaxgen.training.devices import choose, leads
@@ -38,6 +38,9 @@ from jaxgen.writers import JsonlWriter, TensorBoardWriter, Writer
 
 #: Arguments of a factory that the data decides, not the user.
 DATA_ARGUMENTS = ("shape", "num_classes", "condition_size", "columns", "codebook_size", "grids")
+
+#: Folder in a run's, of what the same noise became.
+SNAPSHOTS = "snapshots"
 
 #: Channels of convolutions above which a CPU takes seconds a step.
 _WIDE = 128
@@ -194,6 +197,7 @@ def train(
             optimizers=optimizers,
             num_devices=num_devices,
             checkpoints=checkpoints,
+            snapshots=Snapshots(path / SNAPSHOTS) if leads() else None,
             writers=writers,
             console=console,
         )

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from jaxgen.data import Dataset
 from jaxgen.model import Batch, Model
 from jaxgen.runs import Run, preparation, preparation_keys
+from jaxgen.training.snapshots import classes_in_turn
 
 #: Test examples that latents are shown of.
 _NUM_SHOWN = 1000
@@ -111,7 +112,7 @@ class Shown:
         """For as many samples: the classes in turn, or what the test examples in turn come with."""
         condition = self.model.condition
         if condition is not None and condition.classes:
-            return np.arange(count, dtype=np.int32) % condition.size
+            return classes_in_turn(count, condition.size)
         return self.conditions(np.arange(count) % len(self.x))
 
     def conditions(self, examples: Sequence[int] | np.ndarray) -> np.ndarray | None:

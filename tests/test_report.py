@@ -19,9 +19,9 @@ from jaxgen.folder import describe
 from jaxgen.latent_pictures import linear, pairs_of, spherical
 from jaxgen.meanings import figure_rows, in_nats
 from jaxgen.model import Aux, Model
-from jaxgen.pictures import curves, pictures
+from jaxgen.pictures import curves, over_time, pictures
 from jaxgen.shown import Shown
-from jaxgen.training import Options
+from jaxgen.training import Options, Snapshots, snapshots
 
 OPTIONS = Options(steps=2, batch_size=16, log_every=1, evaluate_every=1)
 SMALL = {"hidden": (8,), "likelihood": "gaussian"}
@@ -253,12 +253,23 @@ def test_codes_of_a_codebook_are_counted_together_as_many_as_the_model_says(show
 
 def test_every_scalar_has_a_picture_and_none_is_said_twice():
     point = {"step": 1, "kind": "evaluate", "time": 0.0, "loss": 1.0, "kl": 1.0, "rate": 1.0, "mine": 2.0}
-    found = {picture.name: picture for picture in curves([point | {"kl_dim/00": 1.0, "mean/01": 0.0}], nats=False)}
+    found = {picture.name: picture for picture in curves([point | {"kl_dim/00": 1.0, "mean/01": 0.0}], {}, nats=False)}
     assert list(found) == ["curves_loss", "curves_mine"]
     assert found["curves_loss"].figure.axes[0].get_ylabel() == "loss"
     assert found["curves_mine"].figure.axes[0].get_ylabel() == "mine"
-    [whole] = curves([{"step": 1, "kind": "train", "loss": 1.0}], nats=True)
+    [whole] = curves([{"step": 1, "kind": "train", "loss": 1.0}], {}, nats=True)
     assert whole.figure.axes[0].get_ylabel() == "nats"
+
+
+def test_the_equilibrium_of_a_game_is_marked_where_it_has_one():
+    point = {"step": 1, "kind": "evaluate", "value": -3.0, "discriminator/accuracy_fake": 0.9, "generator/loss": 2.0}
+    for objective, level in (("non_saturating", -np.log(4)), ("hinge", -2.0), (None, None)):
+        drawn = curves([point], {"objective": objective}, nats=False)
+        found = {picture.name: picture.figure.axes[0] for picture in drawn}
+        accuracy, value = (found[f"curves_{name}"] for name in ("accuracy_real", "value"))
+        assert accuracy.lines[-1].get_ydata() == [0.5, 0.5]
+        assert [line.get_ydata()[0] for line in value.lines[1:]] == ([] if level is None else [pytest.approx(level)])
+        assert len(found["curves_loss"].lines) == 1
 
 
 def test_figures_have_units_where_these_are_known_and_are_said_once():
@@ -277,6 +288,8 @@ def test_figures_have_units_where_these_are_known_and_are_said_once():
     ]
     value = {objective: figure_rows({"value": 0.0}, {"objective": objective})[0] for objective in ("minimax", "hinge")}
     assert (value["minimax"].unit, value["hinge"].unit) == ("nats", "")
+    [packed] = figure_rows({"value": 0.0}, {"objective": "minimax", "packing": 4})
+    assert packed.note.endswith("−log 4 = −1.386 at the equilibrium; of packs of 4 neighbours in the split")
     [modes] = figure_rows({"modes": 3.0}, {"num_modes": 8})
     assert modes.note.startswith("of 8,")
 
@@ -284,6 +297,29 @@ def test_figures_have_units_where_these_are_known_and_are_said_once():
 def notes(path):
     page = report.write(path, which="last", index=1).read_text(encoding="utf-8")
     return page, re.findall(r"<p class='warning'>(.*?)</p>", page)
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_the_same_noise_over_a_training_is_the_replica_s_own(trained, index):
+    """Rows are draws of the noise, columns evaluations; the last column is of the checkpoint that is there."""
+    shown = Shown(runs.open_run(trained, index=index, which="last"), load("digits"))
+    [picture] = over_time(shown, index)
+    frames = tiles(picture.figure, 10, 2)
+    key = jax.random.key(snapshots._KEY)
+    last = jax.jit(shown.model.sample, static_argnums=3)(shown.run.params, shown.run.statistics, key, 10)
+    np.testing.assert_allclose(frames[:, 1], clipped(last), atol=0.003)
+    assert [label.get_text() for label in picture.figure.axes[0].get_xticklabels()] == ["1", "2"]
+
+
+def test_a_conditional_model_s_noise_over_a_training_has_a_row_for_each_class(shown, tmp_path):
+    run = shown("conditional_vae", SMALL | {"latents": 3})
+    assert list(over_time(run, 0)) == []
+    run.run = run.run._replace(path=tmp_path)
+    Snapshots(tmp_path / "snapshots").save(5, np.zeros((10, 8, 8, 1)))
+    [picture] = over_time(run, 0)
+    assert labels_of(picture.figure) == [str(digit) for digit in range(10)]
+    assert picture.section == "Training"
+    assert "A row for each class asked for." in picture.caption
 
 
 def test_a_page_says_what_a_reader_must_know_first(trained, tmp_path):

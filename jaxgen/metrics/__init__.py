@@ -8,7 +8,13 @@ from jaxgen.metrics.disentanglement import (
     mutual_information_gap,
     sap,
 )
-from jaxgen.metrics.frechet import FeatureStatistics, feature_statistics, frechet_distance
+from jaxgen.metrics.frechet import (
+    FeatureDistance,
+    FeatureStatistics,
+    feature_statistics,
+    frechet_distance,
+    frechet_feature_distance,
+)
 from jaxgen.metrics.importance import importance_weighted_log_likelihood
 from jaxgen.metrics.interventions import beta_vae_score, factor_vae_score
 from jaxgen.metrics.kernel import kernel_distance
@@ -24,10 +30,12 @@ __all__ = [
     "mode_coverage",
     "reverse_kl",
     # distances between sets of features
+    "FeatureDistance",
     "FeatureStatistics",
     "PrecisionRecall",
     "feature_statistics",
     "frechet_distance",
+    "frechet_feature_distance",
     "kernel_distance",
     "precision_recall",
     # latents

@@ -4,8 +4,8 @@ from typing import Literal
 
 from jaxgen.model import Model
 from jaxgen.models.condition import condition_of
-from jaxgen.models.game import Game, Noise, Objective, Penalty, adversarial, payoff_of
-from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
+from jaxgen.models.game import Game, GameNetwork, Noise, Objective, Penalty, adversarial, networks, payoff_of
+from jaxgen.nets import Activation
 
 
 def conditional_gan(
@@ -16,7 +16,7 @@ def conditional_gan(
     condition: Literal["label", "vector"] = "label",
     noise_dim: int = 32,
     noise: Noise = "normal",
-    network: Network = "mlp",
+    network: GameNetwork = "mlp",
     hidden: tuple[int, ...] = (256, 256),
     activation: Activation = "leaky_relu",
     objective: Objective = "non_saturating",
@@ -41,7 +41,8 @@ def conditional_gan(
       condition: What both players are told: the label, or the data's condition vector.
       noise_dim: Dimensions of the noise that the generator maps to examples.
       noise: Distribution of the noise: standard normal, or uniform on [−1, 1].
-      network: Kind of generator and discriminator; conv and resnet need images.
+      network: Kind of generator and discriminator; all but mlp need images. dcgan is conv with batch normalization, of
+        the discriminator where neither a penalty nor spectral_norm bounds its slope.
       hidden: Widths of the discriminator's layers (mlp) or channels of its stages; the generator mirrors them.
       activation: Activation between layers.
       objective: What both play for; non_saturating keeps the generator's gradient alive where minimax loses it.
@@ -63,11 +64,13 @@ def conditional_gan(
     Raises:
       ValueError: for numbers out of range, data without the condition, or an image network on data that are not images.
     """
+    bounded = spectral_norm or penalty != "none"
+    discriminator, generator = networks(network, hidden, shape, activation=activation, bounded=bounded)
     game = Game(
-        discriminator=vector_encoder(network, hidden, shape, outputs=(), activation=activation),
-        generator=vector_decoder(network, hidden, shape, activation=activation),
+        discriminator=discriminator,
+        generator=generator,
         noise_dim=noise_dim,
-        payoff=payoff_of(objective, bounded=spectral_norm or penalty != "none"),
+        payoff=payoff_of(objective, bounded=bounded),
         noise=noise,
         penalty=penalty,
         penalty_weight=penalty_weight,

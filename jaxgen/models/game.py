@@ -1,11 +1,12 @@
 """The game that all adversarial networks play: a generator, a discriminator, and what each is paid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jax import Array
@@ -15,11 +16,14 @@ from jaxtyping import Float, PyTree
 from jaxgen import losses
 from jaxgen.model import Aux, Batch, Condition, Model, Params, example_keys
 from jaxgen.models.condition import join, vectors
+from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
 from jaxgen.nets.spectral import init_spectral, spectral_normalize
 
 Objective = Literal["non_saturating", "minimax", "hinge", "least_squares", "wasserstein"]
 Penalty = Literal["none", "gradient", "r1"]
 Noise = Literal["normal", "uniform"]
+#: Kinds of both networks: ``dcgan`` is ``conv`` with batch normalization (Radford, Metz and Chintala, 2016).
+GameNetwork = Literal["mlp", "conv", "resnet", "dcgan"]
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
@@ -30,21 +34,27 @@ class Payoff(NamedTuple):
     Attributes:
       discriminator_loss: of logits of real and generated examples.
       generator_loss: of logits of generated examples.
+      equilibrium: the value of the game, minus the best discriminator's loss, where generated examples are distributed
+        as real ones are.
       boundary: between the logits that the discriminator gives to generated and to real examples.
     """
 
     discriminator_loss: Callable[..., Array]
     generator_loss: Callable[..., Array]
+    equilibrium: float
     boundary: float = 0.0
 
 
+_LOG_4 = float(np.log(4))
 PAYOFFS: dict[str, Payoff] = {
-    "non_saturating": Payoff(losses.minimax_discriminator_loss, losses.non_saturating_generator_loss),
-    "minimax": Payoff(losses.minimax_discriminator_loss, losses.minimax_generator_loss),
-    "hinge": Payoff(losses.hinge_discriminator_loss, losses.hinge_generator_loss),
+    "non_saturating": Payoff(losses.minimax_discriminator_loss, losses.non_saturating_generator_loss, -_LOG_4),
+    "minimax": Payoff(losses.minimax_discriminator_loss, losses.minimax_generator_loss, -_LOG_4),
+    "hinge": Payoff(losses.hinge_discriminator_loss, losses.hinge_generator_loss, -2.0),
     # Least squares pulls the discriminator to 1 on real examples and to 0 on generated ones.
-    "least_squares": Payoff(losses.least_squares_discriminator_loss, losses.least_squares_generator_loss, boundary=0.5),
-    "wasserstein": Payoff(losses.wasserstein_discriminator_loss, losses.wasserstein_generator_loss),
+    "least_squares": Payoff(
+        losses.least_squares_discriminator_loss, losses.least_squares_generator_loss, -0.25, boundary=0.5
+    ),
+    "wasserstein": Payoff(losses.wasserstein_discriminator_loss, losses.wasserstein_generator_loss, 0.0),
 }
 
 
@@ -88,11 +98,13 @@ class Game:
         one, given = (None if a is None else jnp.stack([a[:1]] * self.packing, 1) for a in (batch["x"], told))
         assert one is not None
         noise = join(jnp.zeros((1, self.noise_dim)), None if told is None else told[:1])
-        params = {
+        made = {
             DISCRIMINATOR: self.discriminator.init(discriminator_key, self.seen(one, given)),
             GENERATOR: self.generator.init(generator_key, noise),
         }
-        statistics: dict[str, Any] = {}
+        params = {player: {"params": own["params"]} for player, own in made.items()}
+        running = {player: {"batch_stats": own["batch_stats"]} for player, own in made.items() if "batch_stats" in own}
+        statistics: dict[str, Any] = {"batch": running} if running else {}
         if self.spectral:
             statistics["spectral"] = init_spectral(spectral_key, params[DISCRIMINATOR])
         if self.average:
@@ -123,9 +135,27 @@ class Game:
         parts = (join(x[:, i], None if told is None else told[:, i], spatial=self.spatial) for i in range(self.packing))
         return jnp.concatenate(list(parts), axis=-1)
 
-    def decide(self, own: PyTree, x: Array, told: Array | None) -> Float[Array, " packs"]:
-        """Logits of packs: above the boundary for what the discriminator takes to be real."""
-        return jnp.asarray(self.discriminator.apply(own, self.seen(x, told)))
+    def passed(self, player: str, own: PyTree, statistics: PyTree, x: Array, train: bool) -> tuple[Array, PyTree]:
+        """What a player's network makes of ``x``, and the statistics after that.
+
+        A training pass normalizes by the batch and updates the player's running statistics, which are kept of passes in
+        the player's own turn alone: of the discriminator's over the real batch and then the generated one. Any other
+        pass, as in an evaluation or for samples, normalizes by the running ones and updates nothing.
+        """
+        network = self.discriminator if player == DISCRIMINATOR else self.generator
+        running = statistics.get("batch", {}).get(player)
+        if running is None:
+            return jnp.asarray(network.apply(own, x)), statistics
+        if not train:
+            return jnp.asarray(network.apply({**own, **running}, x)), statistics
+        values, found = network.apply({**own, **running}, x, mutable=["batch_stats"])
+        return jnp.asarray(values), {**statistics, "batch": {**statistics["batch"], player: found}}
+
+    def decide(
+        self, own: PyTree, statistics: PyTree, x: Array, told: Array | None, train: bool = False
+    ) -> tuple[Float[Array, " packs"], PyTree]:
+        """Logits of packs: above the boundary for what the discriminator takes to be real; the statistics after it."""
+        return self.passed(DISCRIMINATOR, own, statistics, self.seen(x, told), train)
 
     def in_use(self, params: Params, statistics: PyTree, *, learns: bool = False) -> tuple[PyTree, PyTree]:
         """The discriminator's parameters as it uses them, and the statistics after that."""
@@ -150,21 +180,21 @@ class Game:
 
         return jax.vmap(one)(keys)
 
-    def generate(self, own: PyTree, noise: Array, told: Array | None) -> Array:
-        return jnp.asarray(self.generator.apply(own, join(noise, told)))
-
-    def fakes(self, params: Params, batch: Batch, key: Array) -> Array:
-        """As many generated examples as the batch has, told the same."""
+    def fakes(
+        self, params: Params, statistics: PyTree, batch: Batch, key: Array, train: bool = False
+    ) -> tuple[Array, PyTree]:
+        """As many generated examples as the batch has, told the same, and the statistics after them."""
         noise = self.draw(example_keys(key, batch["position"]))
-        return self.generate(params[GENERATOR], noise, self.told_by(batch))
+        return self.passed(GENERATOR, params[GENERATOR], statistics, join(noise, self.told_by(batch)), train)
 
     def penalty_on(
-        self, own: PyTree, real: Array, fake: Array, told: Array | None, keys: Array
+        self, own: PyTree, statistics: PyTree, real: Array, fake: Array, told: Array | None, keys: Array
     ) -> Float[Array, " packs"]:
         """Of the slope in the examples of each pack, at or between them; what they are told has no slope.
 
         Args:
           own: the discriminator's parameters.
+          statistics: of which a discriminator of bounded slope has none of batches.
           real: [packs, packing, ...].
           fake: likewise.
           told: what each is told, or nothing.
@@ -172,11 +202,12 @@ class Game:
         """
         if self.penalty == "r1":
             # ½, as Mescheder, Geiger and Nowozin weigh it.
-            return 0.5 * losses.r1_penalty(lambda x: self.decide(own, x, told), real)
+            return 0.5 * losses.r1_penalty(lambda x: self.decide(own, statistics, x, told)[0], real)
 
         def between(real: Array, fake: Array, told: Array | None, key: Array) -> Array:
             one = None if told is None else told[None]
-            return losses.gradient_penalty(lambda x: self.decide(own, x, one), real[None], fake[None], key)[0]
+            critic = lambda x: self.decide(own, statistics, x, one)[0]  # noqa: E731
+            return losses.gradient_penalty(critic, real[None], fake[None], key)[0]
 
         return jax.vmap(between)(real, fake, told, keys)
 
@@ -186,15 +217,18 @@ class Game:
         noise_key, real_key, fake_key, penalty_key = jax.random.split(key, 4)
         position, told = batch["position"], self.packs_told(batch)
         real = self.packs(self.dropped(jnp.asarray(batch["x"]), real_key, position, train))
-        fake = self.packs(self.dropped(self.fakes(params, batch, noise_key), fake_key, position, train))
+        # The generator's running statistics are kept of its own turns.
+        made, _ = self.fakes(params, statistics, batch, noise_key, train)
+        fake = self.packs(self.dropped(made, fake_key, position, train))
         own, statistics = self.in_use(params, statistics, learns=train)
-        on_real, on_fake = self.decide(own, real, told), self.decide(own, fake, told)
+        on_real, statistics = self.decide(own, statistics, real, told, train)
+        on_fake, statistics = self.decide(own, statistics, fake, told, train)
         loss, boundary = self.payoff.discriminator_loss(on_real, on_fake).mean(), self.payoff.boundary
         terms = {"accuracy_real": jnp.mean(on_real > boundary), "accuracy_fake": jnp.mean(on_fake < boundary)}
         if self.penalty != "none":
             # The noise of a pack belongs to its first example.
             keys = example_keys(penalty_key, position[:: self.packing])
-            terms["penalty"] = self.penalty_on(own, real, fake, told, keys).mean()
+            terms["penalty"] = self.penalty_on(own, statistics, real, fake, told, keys).mean()
             loss = loss + self.penalty_weight * terms["penalty"]
         return loss, Aux(terms, statistics)
 
@@ -202,10 +236,11 @@ class Game:
         self, params: Params, statistics: PyTree, batch: Batch, key: Array, train: bool
     ) -> tuple[Array, Aux]:
         noise_key, fake_key = jax.random.split(key)
-        fake = self.dropped(self.fakes(params, batch, noise_key), fake_key, batch["position"], train)
+        made, statistics = self.fakes(params, statistics, batch, noise_key, train)
+        fake = self.packs(self.dropped(made, fake_key, batch["position"], train))
         own, _ = self.in_use(params, statistics)
-        loss = self.payoff.generator_loss(self.decide(own, self.packs(fake), self.packs_told(batch))).mean()
-        return loss, Aux({}, self.averaged(params, statistics, train))
+        on_fake, _ = self.decide(own, statistics, fake, self.packs_told(batch), train)
+        return self.payoff.generator_loss(on_fake).mean(), Aux({}, self.averaged(params, statistics, train))
 
     def averaged(self, params: Params, statistics: PyTree, train: bool) -> PyTree:
         """The running mean takes in the generator that has just been played with, before this update moves it."""
@@ -218,34 +253,58 @@ class Game:
         return {**statistics, "average": {"generator": mean, "updates": updates + 1}}
 
     def evaluate(self, params: Params, statistics: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
-        """Of each example; a pack of real ones is no figure of one example, so that packs are of generated ones alone,
-        told the same."""
-        (own, _), told, boundary = self.in_use(params, statistics), self.told_by(batch), self.payoff.boundary
-        fakes = jnp.stack([self.fakes(params, batch, key) for key in jax.random.split(key, self.packing)], axis=1)
-        told = None if told is None else told[:, None]
-        each = None if told is None else jnp.repeat(told, self.packing, axis=1)
-        on_fake = self.decide(own, fakes, each)
-        figures = {"discriminator/accuracy_fake": (on_fake < boundary).astype(jnp.float32)}
-        if self.packing > 1:
-            return figures
-        on_real = self.decide(own, jnp.asarray(batch["x"])[:, None], told)
-        return figures | {
+        """Of each example; where packs are judged, of the pack it stands in, which is the same in any evaluation: the
+        batches of a split are cut between packs."""
+        (own, _), told, boundary = self.in_use(params, statistics), self.packs_told(batch), self.payoff.boundary
+        fake, _ = self.fakes(params, statistics, batch, jax.random.split(key)[0])
+        on_real, _ = self.decide(own, statistics, self.packs(jnp.asarray(batch["x"])), told)
+        on_fake, _ = self.decide(own, statistics, self.packs(fake), told)
+        figures = {
             "discriminator/accuracy_real": (on_real > boundary).astype(jnp.float32),
+            "discriminator/accuracy_fake": (on_fake < boundary).astype(jnp.float32),
             # What the discriminator maximizes. With the minimax loss this is log D(x) + log(1 − D(G(z))), and
             # −log 4 at the equilibrium; with the Wasserstein loss it is the distance that the critic finds.
             "value": -self.payoff.discriminator_loss(on_real, on_fake),
         }
+        return {name: jnp.repeat(value, self.packing) for name, value in figures.items()}
 
     def decode(
         self, params: Params, statistics: PyTree, noise: ArrayLike, *, condition: ArrayLike | None = None
     ) -> Array:
         own = statistics["average"]["generator"] if self.average else params[GENERATOR]
-        return self.generate(own, jnp.asarray(noise), vectors(self.condition, condition))
+        noise = join(jnp.asarray(noise), vectors(self.condition, condition))
+        return self.passed(GENERATOR, own, statistics, noise, train=False)[0]
 
     def sample(
         self, params: Params, statistics: PyTree, key: Array, n: int, *, condition: ArrayLike | None = None
     ) -> Array:
         return self.decode(params, statistics, self.draw(jax.random.split(key, n)), condition=condition)
+
+
+def networks(
+    network: str, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation, bounded: bool
+) -> tuple[nn.Module, nn.Module]:
+    """Discriminator and generator.
+
+    Args:
+      network: kind of both, one of ``GameNetwork``.
+      hidden: of the discriminator; the generator mirrors them.
+      shape: of one example.
+      activation: between layers.
+      bounded: whether a penalty or spectral normalization bounds the discriminator's slope. Batch normalization then
+        stays out of it: the slope in one example would hang on all others (Gulrajani et al., 2017), or be scaled again.
+
+    Raises:
+      ValueError: for an unknown kind, or one for images on data that are none.
+    """
+    if network not in get_args(GameNetwork):
+        raise ValueError(f"network must be one of {', '.join(get_args(GameNetwork))}, got {network!r}")
+    normal = network == "dcgan"
+    kind = cast("Network", "conv" if normal else network)
+    return (
+        vector_encoder(kind, hidden, shape, outputs=(), activation=activation, batch_norm=normal and not bounded),
+        vector_decoder(kind, hidden, shape, activation=activation, batch_norm=normal),
+    )
 
 
 def optimizers_of(*players: str) -> Callable[[Any], dict[str, optax.GradientTransformation]]:

@@ -1,26 +1,31 @@
 """Generative adversarial networks (Goodfellow et al., 2014): two players who take turns."""
 
+import math
+
 from jaxgen.model import Model
-from jaxgen.models.game import Game, Noise, Objective, Penalty, adversarial, payoff_of
-from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
+from jaxgen.models.game import Game, GameNetwork, Noise, Objective, Penalty, adversarial, networks, payoff_of
+from jaxgen.nets import Activation
+
+#: Dimensions of the noise by default, at most.
+_MOST_NOISE = 32
 
 
 def gan(
     *,
     shape: tuple[int, ...],
-    noise_dim: int = 32,
+    noise_dim: int | None = None,
     noise: Noise = "normal",
-    network: Network = "mlp",
+    network: GameNetwork = "mlp",
     hidden: tuple[int, ...] = (128, 128),
-    activation: Activation = "leaky_relu",
+    activation: Activation | None = None,
     objective: Objective = "non_saturating",
     penalty: Penalty = "none",
     penalty_weight: float = 10.0,
     spectral_norm: bool = False,
     dropout: float = 0.0,
     packing: int = 1,
-    average: float = 0.0,
-    discriminator_steps: int = 1,
+    average: float = 0.999,
+    discriminator_steps: int = 2,
     generator_steps: int = 1,
 ) -> Model:
     """Generative adversarial network: a generator and a discriminator who take turns.
@@ -30,11 +35,14 @@ def gan(
 
     Args:
       shape: Shape of one example, taken from the data.
-      noise_dim: Dimensions of the noise that the generator maps to examples.
+      noise_dim: Dimensions of the noise that the generator maps to examples; by default as many as an example has
+        numbers, 32 at the most.
       noise: Distribution of the noise: standard normal, or uniform on [−1, 1].
-      network: Kind of generator and discriminator; conv and resnet need images.
+      network: Kind of generator and discriminator; all but mlp need images. dcgan is conv with batch normalization, of
+        the discriminator where neither a penalty nor spectral_norm bounds its slope.
       hidden: Widths of the discriminator's layers (mlp) or channels of its stages; the generator mirrors them.
-      activation: Activation between layers.
+      activation: Activation between layers; by default leaky_relu for images, and tanh for vectors, since of narrow
+        modes a smooth discriminator tells the generator more.
       objective: What both play for; non_saturating keeps the generator's gradient alive where minimax loses it.
         wasserstein needs a bounded slope: a penalty, or spectral_norm.
       penalty: Of the discriminator's slope: its distance from 1 between data and generated examples (gradient), or its
@@ -54,11 +62,14 @@ def gan(
     Raises:
       ValueError: for numbers out of range, an unknown objective, or an image network on data that are not images.
     """
+    bounded = spectral_norm or penalty != "none"
+    activation = activation or ("leaky_relu" if len(shape) > 1 else "tanh")
+    discriminator, generator = networks(network, hidden, shape, activation=activation, bounded=bounded)
     game = Game(
-        discriminator=vector_encoder(network, hidden, shape, outputs=(), activation=activation),
-        generator=vector_decoder(network, hidden, shape, activation=activation),
-        noise_dim=noise_dim,
-        payoff=payoff_of(objective, bounded=spectral_norm or penalty != "none"),
+        discriminator=discriminator,
+        generator=generator,
+        noise_dim=min(_MOST_NOISE, math.prod(shape)) if noise_dim is None else noise_dim,
+        payoff=payoff_of(objective, bounded=bounded),
         noise=noise,
         penalty=penalty,
         penalty_weight=penalty_weight,

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxgen.nets.conv import ConvDecoder, ConvEncoder, ConvVectorDecoder, ConvVectorEncoder
 from jaxgen.nets.grouped import GroupedDecoder
 from jaxgen.nets.mlp import ACTIVATIONS, MLP
+from jaxgen.nets.normalization import BatchNorm
 from jaxgen.nets.pixelcnn import GatedPixelCNN, sample_pixelcnn
 from jaxgen.nets.resnet import ResidualBlock
 from jaxgen.nets.transformer import CausalTransformer, sample_transformer
@@ -45,6 +46,7 @@ def vector_encoder(
     *,
     outputs: Sequence[int],
     activation: Activation,
+    batch_norm: bool = False,
 ) -> nn.Module:
     """A network from examples of ``shape`` to arrays of shape ``outputs``.
 
@@ -54,21 +56,27 @@ def vector_encoder(
       shape: of one example.
       outputs: shape of one output.
       activation: between layers.
+      batch_norm: whether the convolutions' outputs are normalized over the batch.
     """
     blocks = _blocks(network, hidden, shape, activation)
     if network == "mlp":
         return MLP(hidden, outputs, activation)
-    return ConvVectorEncoder(hidden, outputs, blocks, activation)
+    return ConvVectorEncoder(hidden, outputs, blocks, activation, batch_norm)
 
 
 def vector_decoder(
-    network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation
+    network: Network,
+    hidden: Sequence[int],
+    shape: Sequence[int],
+    *,
+    activation: Activation,
+    batch_norm: bool = False,
 ) -> nn.Module:
     """A network from vectors to arrays of ``shape``; ``hidden`` is in the encoder's order and run through backwards."""
     blocks = _blocks(network, hidden, shape, activation)
     if network == "mlp":
         return MLP(tuple(reversed(hidden)), shape, activation)
-    return ConvVectorDecoder(hidden, shape, blocks, activation)
+    return ConvVectorDecoder(hidden, shape, blocks, activation, batch_norm)
 
 
 def grid_encoder(network: Network, hidden: Sequence[int], shape: Sequence[int], *, activation: Activation) -> nn.Module:
@@ -89,6 +97,7 @@ __all__ = [
     "ACTIVATIONS",
     "MLP",
     "Activation",
+    "BatchNorm",
     "CausalTransformer",
     "ConvDecoder",
     "ConvEncoder",

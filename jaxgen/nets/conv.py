@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from jaxgen.nets.mlp import ACTIVATIONS, MLP
+from jaxgen.nets.normalization import BatchNorm
 from jaxgen.nets.resnet import ResidualBlock
 
 
@@ -19,17 +20,21 @@ class ConvEncoder(nn.Module):
       channels: of each stage.
       blocks: residual blocks after each stage.
       activation: a name of ``ACTIVATIONS``.
+      batch_norm: whether batch normalization follows each stage's convolution, except the first stage's.
     """
 
     channels: Sequence[int]
     blocks: int = 0
     activation: str = "relu"
+    batch_norm: bool = False
 
     @nn.compact
     def __call__(self, images: Float[ArrayLike, "batch height width channels"]) -> Float[Array, "batch h w features"]:
         x = jnp.asarray(images)
-        for width in self.channels:
-            x = nn.Conv(width, (4, 4), strides=(2, 2))(x)
+        for stage, width in enumerate(self.channels):
+            normal = self.batch_norm and stage > 0
+            x = nn.Conv(width, (4, 4), strides=(2, 2), use_bias=not normal)(x)
+            x = BatchNorm()(x) if normal else x
             for _ in range(self.blocks):
                 x = ResidualBlock(self.activation)(x)
             x = ACTIVATIONS[self.activation](x)
@@ -44,12 +49,14 @@ class ConvDecoder(nn.Module):
       shape: [height, width, channels] of the output, which has no activation.
       blocks: residual blocks before each stage.
       activation: a name of ``ACTIVATIONS``.
+      batch_norm: whether batch normalization follows each stage's convolution, except the one that makes the output.
     """
 
     channels: Sequence[int]
     shape: Sequence[int]
     blocks: int = 0
     activation: str = "relu"
+    batch_norm: bool = False
 
     @nn.compact
     def __call__(self, maps: Float[ArrayLike, "batch h w features"]) -> Float[Array, "batch height width channels"]:
@@ -59,9 +66,11 @@ class ConvDecoder(nn.Module):
             for _ in range(self.blocks):
                 x = ResidualBlock(self.activation)(x)
             features = self.channels[stage - 1] if stage else outputs
-            x = nn.ConvTranspose(features, (4, 4), strides=(2, 2))(x)
+            normal = self.batch_norm and stage > 0
+            x = nn.ConvTranspose(features, (4, 4), strides=(2, 2), use_bias=not normal)(x)
             # An odd size was rounded up on the way down; the surplus row and column go again.
             x = x[:, : -(-height // 2**stage), : -(-width // 2**stage)]
+            x = BatchNorm()(x) if normal else x
             x = ACTIVATIONS[self.activation](x) if stage else x
         return x
 
@@ -73,10 +82,11 @@ class ConvVectorEncoder(nn.Module):
     shape: Sequence[int]
     blocks: int = 0
     activation: str = "relu"
+    batch_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Float[ArrayLike, "batch height width channels"]) -> Float[Array, "batch ..."]:
-        x = ConvEncoder(self.channels, self.blocks, self.activation)(x)
+        x = ConvEncoder(self.channels, self.blocks, self.activation, self.batch_norm)(x)
         return MLP((), self.shape)(x)
 
 
@@ -87,12 +97,14 @@ class ConvVectorDecoder(nn.Module):
     shape: Sequence[int]
     blocks: int = 0
     activation: str = "relu"
+    batch_norm: bool = False
 
     @nn.compact
     def __call__(self, z: Float[ArrayLike, "batch ..."]) -> Float[Array, "batch height width channels"]:
         halved = 2 ** len(self.channels)
         height, width = -(-self.shape[0] // halved), -(-self.shape[1] // halved)
         x = nn.Dense(height * width * self.channels[-1])(jnp.reshape(z, (jnp.shape(z)[0], -1)))
-        x = ACTIVATIONS[self.activation](x)
         x = jnp.reshape(x, (-1, height, width, self.channels[-1]))
-        return ConvDecoder(self.channels, self.shape, self.blocks, self.activation)(x)
+        x = BatchNorm()(x) if self.batch_norm else x
+        x = ACTIVATIONS[self.activation](x)
+        return ConvDecoder(self.channels, self.shape, self.blocks, self.activation, self.batch_norm)(x)

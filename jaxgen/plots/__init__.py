@@ -5,6 +5,7 @@ from jaxgen.plots._images import completions, image_grid, reconstructions, sampl
 from jaxgen.plots._latents import carpet, interpolation, traversals
 from jaxgen.plots._points import embedding, points
 from jaxgen.plots._save import save
+from jaxgen.plots._strip import strip
 
 __all__ = [
     # images
@@ -19,6 +20,8 @@ __all__ = [
     # points
     "points",
     "embedding",
+    # over a training
+    "strip",
     # numbers
     "curves",
     "code_usage",

@@ -25,6 +25,7 @@ def curves(
     *,
     names: Sequence[str],
     ylabel: str = "nats",
+    level: tuple[float, str] | None = None,
     title: str | None = None,
 ) -> Figure:
     """Learning curves by term: training thin, evaluation dotted; replicas as their mean with ± one deviation.
@@ -37,6 +38,7 @@ def curves(
             with one number a replica, for each name.
         names: the terms to draw; a name that no log point holds is left out.
         ylabel: what is measured, with its unit.
+        level: where the terms should end, and its name: a dashed line, which is always seen.
         title: heading inside the figure.
 
     Returns:
@@ -64,6 +66,8 @@ def curves(
         style = KINDS[kind] if len(kinds) > 1 else {"marker": "o" if len(steps) == 1 else None}
         drawn.append((steps, _draw(axes, steps, values, color=colors[name], style=style)))
     _cut_the_first_points(axes, drawn)
+    if level is not None:
+        _mark(axes, *level)
     axes.set(xlabel="step", ylabel=ylabel)
     axes.grid(True, axis="y")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -112,6 +116,16 @@ def _cut_the_first_points(axes: Axes, drawn: list[tuple[np.ndarray, np.ndarray]]
         if beyond:
             note = f"{arrow} from {extreme:.4g}".replace("-", "−")
             axes.text(0.03, at, note, transform=axes.transAxes, va="center", color=FAINT)
+
+
+def _mark(axes: Axes, at: float, name: str) -> None:
+    """A dashed line across, with its name above its right end, inside the limits that the curves have."""
+    low, high = axes.get_ylim()
+    room = 0.08 * max(high - low, abs(at - low), abs(at - high))
+    axes.set_ylim(min(low, at - room), max(high, at + room))
+    axes.axhline(at, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
+    axes.annotate(name, (1, at), (-3, 4), size=9.5, **place)
 
 
 def _legend(axes: Axes, colors: dict[str, str], kinds: list[str]) -> None:

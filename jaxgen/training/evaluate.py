@@ -40,7 +40,8 @@ class Evaluator:
         resident: bool = True,
     ):
         self._model, self._arrays, self._devices = model, arrays, devices
-        self._num_examples, count = len(arrays["x"]), devices.num_global
+        # A batch of each device is cut between examples that are judged as one.
+        self._num_examples, count = len(arrays["x"]), devices.num_global * model.together
         self._batch_size = -(-min(batch_size, self._num_examples) // count) * count
         self._data = share(dict(arrays), devices) if resident else {}
         self._length = -(-self._num_examples // self._batch_size) if resident else 1
@@ -71,7 +72,7 @@ class Evaluator:
     def _feed(self, start: int, count: int) -> dict[str, Array]:
         position = np.arange(start, start + count).reshape(-1, self._batch_size)
         position = cut(position, self._devices, axis=1)
-        index = np.minimum(position, self._num_examples - 1)
+        index = position % self._num_examples  # the first examples fill up the last batch, and its last pack
         feed = {"position": position, "weight": position < self._num_examples}
         if self._data:
             feed["index"] = index
@@ -157,6 +158,18 @@ def _measure(sample, replicas: int):
     return jax.jit(measure if replicas == 1 else jax.vmap(measure, in_axes=(0, 0, None, None, None)))
 
 
+def told_evenly(model: Model, dataset: Dataset, count: int) -> dict[str, np.ndarray]:
+    """What a conditional model is told of as many samples: what the test examples come with, evenly spaced or repeated.
+
+    Returns:
+      ``{"condition": [count, ...]}``; nothing for any other model.
+    """
+    if model.condition is None:
+        return {}
+    values = dataset.test[model.condition.name]
+    return {"condition": np.asarray(values[np.arange(count) * len(values) // count])}
+
+
 def coverage(model: Model, dataset: Dataset, params: PyTree, statistics: PyTree, *, replicas: int = 1) -> Figures:
     """Modes found, high-quality share and reverse KL of 2500 samples, where the data's modes are known.
 
@@ -173,10 +186,7 @@ def coverage(model: Model, dataset: Dataset, params: PyTree, statistics: PyTree,
     if dataset.modes is None or model.sample is None:
         return {}
     centers, radius = np.asarray(dataset.modes.centers), _COVERAGE_SIGMAS * dataset.modes.scale
-    told = {}
-    if model.condition is not None:
-        values = dataset.test[model.condition.name]
-        told["condition"] = np.asarray(values[np.arange(_COVERAGE_SAMPLES) * len(values) // _COVERAGE_SAMPLES])
+    told = told_evenly(model, dataset, _COVERAGE_SAMPLES)
     found = _measure(model.sample, replicas)(params, statistics, told, centers, radius)
     return {
         name: np.asarray(value, np.float64).tolist()

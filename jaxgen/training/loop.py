@@ -21,6 +21,7 @@ from jaxgen.training.nonfinite import check_figures, check_finite
 from jaxgen.training.options import Options, make_optimizers, measure_every, num_steps, with_intervals
 from jaxgen.training.run import Run
 from jaxgen.training.signals import Interrupted, collect_signals
+from jaxgen.training.snapshots import Snapshots
 from jaxgen.training.state import State
 from jaxgen.writers import Writer
 
@@ -54,6 +55,7 @@ def train(
     optimizers: Mapping[str, Any] | None = None,
     num_devices: int | None = None,
     checkpoints: Checkpoints | None = None,
+    snapshots: Snapshots | None = None,
     writers: tuple[Writer, ...] = (),
     console: Console | None = None,
 ) -> Result:
@@ -66,6 +68,7 @@ def train(
       optimizers: one for each player; the model's own by default.
       num_devices: local devices to use, all by default. It changes no result beyond rounding.
       checkpoints: where to save and what to go on from; ``None`` keeps nothing.
+      snapshots: where to keep what the same noise becomes, evaluation by evaluation; ``None`` draws nothing.
       writers: where log points and evaluations go.
       console: a writer that is told of every call and not of log points alone, and of what goes on between them.
 
@@ -96,6 +99,7 @@ def train(
             optimizers=optimizers,
             num_devices=num_devices,
             checkpoints=checkpoints,
+            snapshots=snapshots,
             writers=writers,
         )
         return _Play(run, steps, pool, console).until_stopped(caught)
@@ -218,6 +222,7 @@ class _Play:
         run.write(step, run.figures, kind="evaluate")
         if self._console:
             self._console.write(step, run.figures, kind="evaluate")
+        run.watch(step, steps=self._steps)  # before the checkpoint that a run would go on from
         self._tell("saving")
         run.save(step, evaluated=True)
         self._tell("")

@@ -7,7 +7,7 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgen.metrics import feature_statistics, frechet_distance
+from jaxgen.metrics import feature_statistics, frechet_distance, frechet_feature_distance
 
 
 def gaussian(generator: np.random.Generator, num_dims: int) -> tuple[np.ndarray, np.ndarray]:
@@ -129,3 +129,40 @@ def test_bad_statistics():
         frechet_distance(zero, eye, zero, np.diag([1.0, -1.0]))
     with pytest.raises(ValueError, match="mean_a must be finite, got 1 of 2 values"):
         frechet_distance(np.array([np.nan, 0.0]), eye, zero, eye)
+
+
+def flat(x):
+    return x.reshape(len(x), -1)
+
+
+def test_a_distance_of_examples_is_that_of_their_features_and_states_them():
+    """In several batches, of different numbers of examples: SciPy's square root of all features at once."""
+    generator = np.random.default_rng(8)
+    real, generated = generator.normal(size=(1203, 2, 2)), 1.5 * generator.normal(size=(507, 2, 2))
+    sizes = []
+
+    def extractor(x):
+        sizes.append(len(x))
+        return jnp.tanh(flat(jnp.asarray(x)) @ jnp.ones((4, 3)) + flat(x)[:, :3])
+
+    found = frechet_feature_distance(real, generated, extractor=extractor, features="tanh of sums")
+    assert sizes == [500, 500, 203, 500, 7]
+    whole = (np.asarray(extractor(x), np.float64) for x in (real, generated))
+    a, b = ((f.mean(axis=0), np.cov(f, rowvar=False)) for f in whole)
+    np.testing.assert_allclose(found.distance, by_square_root(*a, *b), rtol=1e-5)
+    assert found[1:] == ("tanh of sums", 1203, 507)
+    assert str(found).endswith("(features: tanh of sums; 1,203 real and 507 generated examples)")
+
+
+def test_a_distance_of_examples_needs_an_extractor_and_its_name(as_users_call):
+    x = np.random.default_rng(9).normal(size=(20, 2, 2))
+    with pytest.raises(TypeError, match="needs a feature extractor, a function of examples, got None; take"):
+        frechet_feature_distance(x, x, extractor=None, features="none")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="features must say what they are"):
+        frechet_feature_distance(x, x, extractor=flat, features=" ")
+    with pytest.raises(ValueError, match=r"one shape, got \(2, 2\) and \(4,\)"):
+        frechet_feature_distance(x, flat(x), extractor=flat, features="pixels")
+    with pytest.raises(ValueError, match=r"as many examples as dimensions, got shape \(3, 4\)"):
+        frechet_feature_distance(x, x[:3], extractor=flat, features="pixels")
+    with pytest.raises(ValueError, match=r"real must hold at least 2 examples .* got shape \(0, 2, 2\)"):
+        frechet_feature_distance(x[:0], x, extractor=flat, features="pixels")

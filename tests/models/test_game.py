@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen import training
+from jaxgen.data import load
+from jaxgen.errors import UserError
 from jaxgen.models import conditional_gan, gan
 from jaxgen.nets.spectral import spectral_normalize
 
@@ -16,7 +19,7 @@ WASSERSTEIN = {"objective": "wasserstein", "hidden": (), "penalty": "r1", "penal
 def make(factory=gan, **options):
     """A game of linear players whose parameters are random, and a batch."""
     rng = np.random.default_rng(5)
-    model = factory(**({"shape": (2,), "noise_dim": NOISE, "hidden": ()} | options))
+    model = factory(**({"shape": (2,), "noise_dim": NOISE, "hidden": (), "average": 0.0} | options))
     shape = options.get("shape", (2,))
     batch = {"x": jnp.asarray(rng.normal(size=(BATCH, *shape))), "position": jnp.arange(20, 20 + BATCH)}
     batch |= {"label": jnp.asarray([0, 2, 1, 1, 0, 2]), "condition": jnp.asarray(rng.normal(size=(BATCH, 2)))}
@@ -50,28 +53,28 @@ def test_a_pack_is_judged_as_one_and_stands_in_the_order_of_the_batch(x64):
     np.testing.assert_allclose(loss_of(model, "generator", params, statistics, batch)[0], -np.mean(on_fake), rtol=1e-10)
 
 
-def test_a_pack_in_an_evaluation_is_of_generated_examples_and_the_example_s_own(x64):
+def test_an_evaluation_judges_the_packs_of_the_split(x64):
+    """Real ones and generated ones, by place; each example has the figures of the pack that it stands in."""
     model, params, statistics, batch = make(packing=3, **WASSERSTEIN)
     (w, b), (g, c) = layer(params, "discriminator"), layer(params, "generator")
-    packs = np.concatenate([draws(key, batch["position"]) @ g + c for key in jax.random.split(KEY, 3)], axis=1)
+    fake = draws(jax.random.split(KEY)[0], batch["position"]) @ g + c
+    on_real, on_fake = (np.repeat(np.reshape(x, (2, 6)) @ w[:, 0] + b, 3) for x in (np.asarray(batch["x"]), fake))
     judged = model.evaluate(params, statistics, batch, KEY)
-    assert list(judged) == ["discriminator/accuracy_fake"]
-    np.testing.assert_array_equal(judged["discriminator/accuracy_fake"], packs @ w[:, 0] + b < 0)
-    assert 0 < np.mean(packs @ w[:, 0] + b < 0) < 1
+    np.testing.assert_allclose(judged["value"], on_real - on_fake, rtol=1e-10)
+    np.testing.assert_array_equal(judged["discriminator/accuracy_real"], on_real > 0)
+    np.testing.assert_array_equal(judged["discriminator/accuracy_fake"], on_fake < 0)
 
 
-def test_a_pack_in_an_evaluation_is_told_what_its_example_comes_with(x64):
+def test_a_pack_in_an_evaluation_is_told_what_its_examples_come_with(x64):
     model, params, statistics, batch = make(conditional_gan, packing=2, num_classes=3, **WASSERSTEIN)
     (w, b), (g, c) = layer(params, "discriminator"), layer(params, "generator")
     told = np.eye(3)[np.asarray(batch["label"])]
-    halves = []
-    for key in jax.random.split(KEY, 2):
-        fake = np.concatenate([draws(key, batch["position"]), told], axis=1) @ g + c
-        halves += [fake, told]
-    logits = np.concatenate(halves, axis=1) @ w[:, 0] + b
-    judged = model.evaluate(params, statistics, batch, KEY)["discriminator/accuracy_fake"]
-    np.testing.assert_array_equal(judged, logits < 0)
-    assert 0 < np.mean(logits < 0) < 1
+    fake = np.concatenate([draws(jax.random.split(KEY)[0], batch["position"]), told], axis=1) @ g + c
+    on_real, on_fake = (
+        np.concatenate([x, told], axis=1).reshape(3, 10) @ w[:, 0] + b for x in (np.asarray(batch["x"]), fake)
+    )
+    value = model.evaluate(params, statistics, batch, KEY)["value"]
+    np.testing.assert_allclose(value, np.repeat(on_real - on_fake, 2), rtol=1e-10)
 
 
 def test_packs_of_images_are_further_channels():
@@ -232,3 +235,12 @@ def test_what_cannot_be_told_is_refused():
         model.sample(params, statistics, KEY, 2, condition=np.array([1, 3]))
     with pytest.raises(ValueError, match="no labels to condition on"):
         conditional_gan(shape=(2,))
+
+
+def test_a_class_that_the_model_does_not_know_stops_a_training_before_it_begins():
+    digits, model = load("digits"), conditional_gan(shape=(8, 8, 1), num_classes=9)
+    with pytest.raises(UserError, match=r"train split of digits run from 0 to 9, but .* one of 9 classes; .*=10"):
+        training.train(model, digits, training.Options(steps=1))
+    unlabelled = digits._replace(test={"x": digits.test["x"]})
+    with pytest.raises(UserError, match="is told the label of each example, but the test split of digits has none"):
+        training.train(conditional_gan(shape=(8, 8, 1), num_classes=10), unlabelled, training.Options(steps=1))

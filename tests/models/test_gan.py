@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit
 from slopes import slopes
 
 from jaxgen.models import gan
+from jaxgen.models.game import PAYOFFS
 
 BATCH, NOISE, KEY = 5, 3, jax.random.key(9)
 OBJECTIVES = {
@@ -23,7 +25,7 @@ OBJECTIVES = {
 
 def make(**options):
     rng = np.random.default_rng(2)
-    options = {"shape": (2,), "noise_dim": NOISE, "hidden": (4,), "activation": "tanh"} | options
+    options = {"shape": (2,), "noise_dim": NOISE, "hidden": (4,), "activation": "tanh", "average": 0.0} | options
     if options.get("objective") == "wasserstein":
         options |= {"penalty": "r1", "penalty_weight": 0.0}
     model = gan(**options)
@@ -102,6 +104,14 @@ def test_the_value_is_minus_log_four_where_the_discriminator_cannot_tell(x64):
     np.testing.assert_allclose(value, np.full(BATCH, -np.log(4)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_the_equilibrium_is_the_best_that_a_discriminator_can_do_where_both_distributions_are_one(objective):
+    """Of p = q every discriminator's loss is a mean over x of that of one logit for real and generated: minimize it."""
+    of_discriminator, _ = OBJECTIVES[objective]
+    best = minimize_scalar(lambda logit: of_discriminator(logit, logit), bounds=(-3, 3), method="bounded")
+    np.testing.assert_allclose(-best.fun, PAYOFFS[objective].equilibrium, atol=1e-8)
+
+
 @pytest.mark.parametrize(("objective", "boundary"), [("minimax", 0.0), ("hinge", 0.0), ("least_squares", 0.5)])
 def test_accuracy_is_the_share_on_the_right_side_of_the_boundary(x64, objective, boundary):
     model, params, batch = make(objective=objective, hidden=(), shape=(1,))
@@ -148,6 +158,22 @@ def test_turns_players_and_noise_are_as_asked():
     assert model.latents == 6
 
 
+@pytest.mark.parametrize(("shape", "size"), [((2,), 2), ((3, 3, 1), 9), ((8, 8, 1), 32), ((28, 28, 1), 32)])
+def test_noise_has_as_many_dimensions_as_an_example_and_32_at_the_most(shape, size):
+    assert gan(shape=shape).latents == size
+
+
+def test_vectors_are_judged_by_a_smooth_discriminator_and_images_by_leaky_relu():
+    batch = {"x": jnp.ones((1, 2)), "position": jnp.arange(1)}
+    for shape, activation in (((2,), "tanh"), ((2, 1, 1), "leaky_relu")):
+        own = {"shape": shape, "noise_dim": 2, "hidden": (3,)}
+        one = batch | {"x": batch["x"].reshape(1, *shape)}
+        models = gan(**own), gan(**own, activation=activation)
+        params, statistics = models[0].init(KEY, one)
+        values = [m.evaluate(params, statistics, one, KEY)["value"] for m in models]
+        assert values[0] == values[1]
+
+
 def test_both_players_take_adam_steps_with_half_the_momentum():
     optimizers = make()[0].optimizers(0.1)
     assert set(optimizers) == {"discriminator", "generator"}
@@ -177,18 +203,19 @@ def test_extreme_logits_leave_losses_and_gradients_finite(objective):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise_dim": 0}, "must be at least 1, got 0, 1, 1 and 1"),
+        ({"noise_dim": 0}, "must be at least 1, got 0, 2, 1 and 1"),
         ({"discriminator_steps": 0}, "must be at least 1, got 3, 0, 1 and 1"),
-        ({"generator_steps": 0}, "must be at least 1, got 3, 1, 0 and 1"),
-        ({"packing": 0}, "must be at least 1, got 3, 1, 1 and 0"),
-        ({"dropout": 1.0}, r"must lie in \[0, 1\) .* got 1.0, 0.0 and 10.0"),
+        ({"generator_steps": 0}, "must be at least 1, got 3, 2, 0 and 1"),
+        ({"packing": 0}, "must be at least 1, got 3, 2, 1 and 0"),
+        ({"dropout": 1.0}, r"must lie in \[0, 1\) .* got 1.0, 0.999 and 10.0"),
         ({"average": 1.0}, r"must lie in \[0, 1\) .* got 0.0, 1.0 and 10.0"),
-        ({"penalty_weight": -1.0}, "must not be negative, got 0.0, 0.0 and -1.0"),
+        ({"penalty_weight": -1.0}, "must not be negative, got 0.0, 0.999 and -1.0"),
         ({"noise": "cauchy"}, "normal or uniform .* got 'cauchy' and 'none'"),
         ({"penalty": "r2"}, "none, gradient, r1, got 'normal' and 'r2'"),
         ({"objective": "wasserstein"}, "needs a critic of bounded slope: add a penalty, or spectral_norm"),
         ({"objective": "wgan"}, "non_saturating, minimax, hinge, least_squares, wasserstein, got 'wgan'"),
         ({"network": "conv"}, r"got examples of shape \(2,\)"),
+        ({"network": "cnn"}, "mlp, conv, resnet, dcgan, got 'cnn'"),
     ],
 )
 def test_settings_that_make_no_gan_are_refused(options, message):

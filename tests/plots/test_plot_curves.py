@@ -30,6 +30,16 @@ def test_terms_and_kinds_have_their_own_lines():
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "nats")
 
 
+@pytest.mark.parametrize("level", [-4.0, 2.5, 30.0])
+def test_a_level_is_seen_wherever_the_curve_is(level):
+    axes = plots.curves(history_of([3.0, 2.0]), names=["loss"], level=(level, "there")).axes[0]
+    low, high = axes.get_ylim()
+    assert low < level < high
+    assert low < 2.0 < 3.0 < high
+    assert axes.lines[1].get_ydata() == [level, level]
+    assert [(text.get_text(), text.xy) for text in axes.texts] == [("there", (1, level))]
+
+
 def test_a_legend_of_several_rows_is_read_row_by_row():
     names = [f"a term with a long name {i}" for i in range(7)]
     history = [{"step": 1, "kind": "train"} | dict.fromkeys(names, 1.0)]

@@ -16,6 +16,7 @@ HISTORY = [{"step": step, "kind": "train", "loss": 1.0 / step} for step in range
 FIGURES = {
     "image_grid": lambda: plots.image_grid(np.eye(8)[None], title="one"),
     "curves": lambda: plots.curves(HISTORY, names=["loss"]),
+    "strip": lambda: plots.strip(np.zeros((2, 3, 2)), [1, 2], reference=np.eye(2)),
     "embedding": lambda: plots.embedding(np.eye(6), np.arange(6)),
 }
 

@@ -14,7 +14,8 @@ from jaxgen.errors import UserError
 from jaxgen.training import Options, train
 from jaxgen.training.devices import Devices, check_fits, choose, first, parallel, replicate
 
-# What sums over the whole batch: free bits, the optimal scale, the EMA codebook with revival, batches of both players.
+# What sums over the whole batch: free bits, the optimal scale, the EMA codebook with revival, batches of both players,
+# batch normalization.
 MODELS = {
     "vae": {"hidden": (16,), "latents": 2, "likelihood": "gaussian", "scale": "optimal", "free_nats": 0.1},
     "vq_vae": {"hidden": (4,), "num_codes": 12, "code_dim": 4, "decay": 0.8, "revival": 1.0},
@@ -30,6 +31,7 @@ MODELS = {
         "spectral_norm": True,
         "penalty": "gradient",
     },
+    "conditional_gan": {"hidden": (4, 8), "network": "dcgan", "noise_dim": 4, "packing": 2, "generator_steps": 2},
 }
 
 

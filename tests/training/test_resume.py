@@ -19,6 +19,7 @@ import pytest
 from toys import Counted, denoiser, numbered, quadratic_game
 
 from jaxgen.errors import UserError
+from jaxgen.models import gan
 from jaxgen.training import Checkpoints, Interrupted, Options, train
 from jaxgen.training.signals import collect_signals
 
@@ -169,6 +170,19 @@ def test_replicas_and_players_resume_as_well(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, options=options, devices=1, model=model, console=stop_at(9))
     assert_same(run(tmp_path, options=options, devices=1, model=model).state, expected.state)
+
+
+def test_a_game_resumes_in_the_middle_of_its_schedule(tmp_path):
+    """Three turns against two, in rounds that end inside an epoch, with all that a game keeps besides parameters."""
+    settings = {"discriminator_steps": 3, "generator_steps": 2, "average": 0.9, "spectral_norm": True}
+    model = gan(shape=(3,), noise_dim=2, hidden=(4,), packing=2, dropout=0.2, **settings)
+    expected = run(None, devices=1, model=model)
+    with pytest.raises(Interrupted) as caught:
+        run(tmp_path, devices=1, model=model, console=stop_at(9))
+    result = run(tmp_path, devices=1, model=model)
+    assert result.start == caught.value.step
+    assert_same(result.state, expected.state)
+    assert result.figures == expected.figures
 
 
 def test_a_second_ctrl_c_stops_at_once_and_loses_only_the_interval(tmp_path, whole):
