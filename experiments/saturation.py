@@ -103,7 +103,7 @@ class Played(NamedTuple):
     quality: np.ndarray
 
 
-def play(path: Path, objective: str, *, seeds: int) -> Played:
+def play(path: Path, objective: Objective, *, seeds: int) -> Played:
     """Both players from the start, the discriminator ahead."""
     arguments = {**ARGUMENTS, "objective": objective, "discriminator_steps": TURNS}
     options = Options(steps=ROUNDS, learning_rate=2e-3, seeds=seeds, log_every=OFTEN, evaluate_every=OFTEN)
@@ -132,7 +132,7 @@ def against_belief(frozen: list[Frozen]) -> MatplotlibFigure:
 
 
 @styled()
-def early(played: dict[str, Played]) -> MatplotlibFigure:
+def early(played: dict[Objective, Played]) -> MatplotlibFigure:
     """Gradient norm above and high quality below over rounds: means over seeds, and each seed thin."""
     figure = MatplotlibFigure(figsize=(WIDTH, WIDTH), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
@@ -158,7 +158,7 @@ def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     for found in frozen:
         at = int(np.argmax(found.belief < SURE))
         ratios.append(float(found.norms["minimax"][at] / found.norms["non_saturating"][at]))
-    played = {name: play(workdir / name, name, seeds=seeds) for name in OBJECTIVES}
+    played: dict[Objective, Played] = {name: play(workdir / name, name, seeds=seeds) for name in OBJECTIVES}
     norms, quality = (
         {name: getattr(p, what)[-LAST // OFTEN :].mean(axis=0) for name, p in played.items()}
         for what in ("norms", "quality")
