@@ -2,7 +2,7 @@
 
 command:   python experiments/conditional_gan.py
 hardware:  two CPU cores; for --scale full one GPU, and MNIST in TFDS_DATA_DIR
-time:      about 1 minute; full is not yet measured
+time:      about 1 minute; full 6 minutes on an H200 that trained five other experiments beside it
 expected:  a separate classifier reads 90% or more of generated digits as asked, of every one of the ten classes
 source:    own gate
 
