@@ -3,8 +3,8 @@
 command:   python experiments/code_prior.py
 hardware:  two CPU cores; for --scale full one GPU, and MNIST in TFDS_DATA_DIR
 time:      about 10 minutes; full is not yet measured
-expected:  codes compressed below the 96 bits of uniform ones (full: 441); a classifier reads the prior's draws with less
-           doubt than uniform codes
+expected:  codes compressed below the 96 bits of uniform ones (full: 441); a classifier reads the prior's draws with
+           less doubt than uniform codes
 source:    own gates
 
 log p(x) ≥ log p(x | codes) + log p(codes) at the codes of x, so −log₂ p(x | codes) − log₂ p(codes) is an upper bound of

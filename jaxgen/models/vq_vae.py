@@ -56,9 +56,9 @@ def vq_vae(
     """Vector-quantized VAE: images as grids of codes, with any of six quantizers.
 
     The loss is −log p(x|e) + commitment ‖z − sg(e)‖², in nats and squared units an example, and ‖sg(z) − e‖² besides
-    where the codebook is learned by gradient. Codes start on encodings of the first batch. Those of several stages are
-    numbered through, each stage's after the last one's; perplexity is the mean of the stages', usage and dead codes are
-    of all codes together.
+    where the codebook is learned by gradient. Codes start on encodings of the first batch, and count for so little
+    there that the first batches move them as k-means would. Those of several stages are numbered through, each stage's
+    after the last one's; perplexity is the mean of the stages', usage and dead codes are of all codes together.
 
     Args:
       shape: Shape of one image, taken from the data.

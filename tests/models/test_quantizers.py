@@ -225,6 +225,21 @@ def test_dead_codes_learned_by_gradient_return_beside_the_encodings_and_the_livi
     jax.tree.map(np.testing.assert_array_equal, kept, state)
 
 
+def test_the_first_batch_is_nearly_a_step_of_kmeans_from_the_encodings_that_it_was_begun_with(x64):
+    """A code that was put on z counts for the threshold: e = (γ·0.01·z + (1 − γ) Σ of its vectors) / the same counts."""
+    quantizer, params, state, encodings = make("ema", num_codes=CODES, decay=0.99, revival=0.01)
+    fresh = quantizer.init(KEY)[1]
+    placed = jax.jit(lambda s: quantizer.quantize(params, s, encodings, KEY, POSITION, True))(fresh)
+    vectors, chosen = np.asarray(encodings).reshape(-1, DIM), np.asarray(placed.index).ravel()
+    after = np.asarray(placed.statistics.sums) / np.asarray(placed.statistics.counts)[:, None]
+    for code in np.unique(chosen):
+        own = vectors[chosen == code]
+        weight = 0.01 * len(own) / (0.01 * len(own) + 0.99 * 0.01)
+        start = (after[code] - weight * own.mean(axis=0)) / (1 - weight)
+        assert np.abs(own - start).sum(axis=-1).min() < 1e-9
+    assert len(np.unique(chosen)) == CODES
+
+
 @pytest.mark.parametrize("name", ["ema", "gradient", "residual"])
 def test_the_first_batch_puts_the_codes_among_the_encodings(name):
     quantizer, *_, encodings = make(name, dtype=jnp.float32, revival=0.01)
