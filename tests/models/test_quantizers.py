@@ -226,8 +226,8 @@ def test_dead_codes_learned_by_gradient_return_beside_the_encodings_and_the_livi
 
 
 def test_the_first_batch_is_nearly_a_step_of_kmeans_from_the_encodings_that_it_was_begun_with(x64):
-    """A code that was put on z counts for the threshold: e = (γ·0.01·z + (1 − γ) Σ of its vectors) / the same counts."""
-    quantizer, params, state, encodings = make("ema", num_codes=CODES, decay=0.99, revival=0.01)
+    """A code that was put on z counts for the threshold: e = (γ·0.01·z + (1 − γ) Σ of its own) / the same counts."""
+    quantizer, params, _, encodings = make("ema", num_codes=CODES, decay=0.99, revival=0.01)
     fresh = quantizer.init(KEY)[1]
     placed = jax.jit(lambda s: quantizer.quantize(params, s, encodings, KEY, POSITION, True))(fresh)
     vectors, chosen = np.asarray(encodings).reshape(-1, DIM), np.asarray(placed.index).ravel()
