@@ -124,8 +124,9 @@ def _gaussian(shape: tuple[int, ...], scale: ScaleName, fixed_scale: float) -> L
     def observe(
         statistics: Any, outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None
     ) -> tuple[Any, Any]:
-        # At its optimum the scale's own gradient is zero over the whole batch, so none need flow through it.
-        scale = jax.lax.stop_gradient(optimal_gaussian_scale(outputs, targets, mask=mask, axis_name=device_axis()))
+        # Of the mean of −log p(x|z) over the batch the gradient through the scale is zero; of a bound that weighs the
+        # draws it is not.
+        scale = optimal_gaussian_scale(outputs, targets, mask=mask, axis_name=device_axis())
         variance, batches = jnp.square(scale), statistics["batches"]
         # The mean of the first batches, a running mean later: what it starts from does not count.
         decay = jnp.minimum(_VARIANCE_DECAY, batches / (batches + 1))
