@@ -170,11 +170,11 @@ def _mixed(shape: tuple[int, ...], columns: Sequence[int] | None) -> Likelihood:
     def nll(params: Any, _statistics: Any, outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None):
         outputs, targets = jnp.asarray(outputs), jnp.asarray(targets)
         seen = jnp.ones(targets.shape, bool) if mask is None else jnp.asarray(mask)
+        targets = jnp.where(seen, targets, 0)  # before anything is multiplied: the gradient of NaN · 0 is NaN
         total = gaussian_nll(outputs[:, numbers], targets[:, numbers], scale=sigma(params), mask=seen[:, numbers])
         for block in blocks:
-            # A category is observed as a whole.
-            log_prob = jnp.where(seen[:, block], targets[:, block] * jax.nn.log_softmax(outputs[:, block]), 0)
-            total = total - log_prob.sum(axis=-1)
+            # A category is observed as a whole, or its targets are all 0.
+            total = total - (targets[:, block] * jax.nn.log_softmax(outputs[:, block])).sum(axis=-1)
         return total
 
     def each(outputs: Array, on_numbers: Callable[[Array], Array], on_block: Callable[[int, Array], Array]) -> Array:

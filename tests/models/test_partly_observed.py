@@ -117,7 +117,7 @@ def test_what_is_hidden_changes_neither_loss_nor_gradient_nor_figures(x64, name)
     mask[1, 1:4] = False
     batches = [
         {"x": jnp.asarray(np.where(mask, x, hidden)), "mask": jnp.asarray(mask), "position": jnp.arange(4)}
-        for hidden in (0.0, 0.7)
+        for hidden in (0.0, 0.7, np.nan)
     ]
     params, statistics = jax.jit(model.init)(KEY, batches[0])
     results = []
@@ -129,7 +129,9 @@ def test_what_is_hidden_changes_neither_loss_nor_gradient_nor_figures(x64, name)
         (value, aux), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params[player])
         figures = jax.jit(model.evaluate)(params, statistics, batch, KEY)
         results.append((value, aux, gradient, figures))
-    jax.tree.map(np.testing.assert_array_equal, *results)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(results))
+    for other in results[1:]:
+        jax.tree.map(np.testing.assert_array_equal, results[0], other)
     # Where all is observed, a mask is none; where something is not, less is paid for.
     whole = {"x": jnp.asarray(x), "position": jnp.arange(4)}
     plain = jax.jit(model.evaluate)(params, statistics, whole, KEY)
