@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 from jaxgen.data import Dataset, check_values, load
 from jaxgen.data.files import UNREADABLE
 from jaxgen.errors import UserError
+from jaxgen.model import example_keys
 from jaxgen.runs import (
     Run,
     SplitName,
@@ -188,13 +189,12 @@ def impute(
         state = "nothing" if observed.all() else "everything"
         raise UserError(f"{state} is missing in {data or run.config['data']['name']}; give --mask, or NaN in the data")
     split["mask"] = observed
-    keys = jax.random.split(jax.random.key(seed), -(-len(observed) // _BATCH))
 
-    def filled(params: PyTree, statistics: PyTree, x: Array, key: Array, **told: Array) -> Array:
-        values = complete(params, statistics, x, key, num, method=method, draws=draws, noise=noise, **told)
+    def filled(params: PyTree, statistics: PyTree, x: Array, keys: Array, **told: Array) -> Array:
+        values = complete(params, statistics, x, keys, num, method=method, draws=draws, noise=noise, **told)
         return jnp.moveaxis(values, 0, 1)
 
-    completions = np.moveaxis(mapped(run, filled)("test", split, keys=keys), 1, 0)
+    completions = np.moveaxis(mapped(run, filled)("test", split, key=jax.random.key(seed)), 1, 0)
     _check_completions(completions, observed, draws=draws, method=method)
     names = {} if dataset.names is None else {"names": np.array(dataset.names)}
     return save_arrays(out or Path(path) / "imputed.npz", {"x": completions, "mask": observed, **names})
@@ -270,7 +270,7 @@ def _read_mask(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def mapped(run: Run, function: Callable[..., Array]) -> Callable[..., np.ndarray]:
-    """``function(params, statistics, x[, key][, condition=])`` over whole splits, batch by batch, as one program.
+    """``function(params, statistics, x[, keys][, condition=])`` over whole splits, batch by batch, as one program.
 
     Parameters are arguments of the program and no constants in it: other replicas, checkpoints and splits share it.
 
@@ -279,23 +279,26 @@ def mapped(run: Run, function: Callable[..., Array]) -> Callable[..., np.ndarray
       function: of a batch in network units, NaN where nothing was observed.
 
     Returns:
-      ``(name, split, keys=None) -> array`` over the examples of the split of that name; ``keys``, one for each batch
-      of 500, for a function that draws.
+      ``(name, split, key=None) -> array`` over the examples of the split of that name; with a ``key``, for a function
+      that draws, it is given one for each example, which depends on the example's position alone.
     """
     prepare, condition = preparation(run.config), run.model.condition
     learned = jax.device_put((run.params, run.statistics))
 
     @jax.jit
-    def of_batch(learned: PyTree, raw: Mapping[str, Array], keys: Array, *key: Array) -> Array:
+    def of_batch(learned: PyTree, raw: Mapping[str, Array], keys: Array, *own: Array) -> Array:
         batch = prepare(keys, raw)
         x = jnp.where(batch["mask"], batch["x"], jnp.nan) if "mask" in batch else batch["x"]
-        return function(*learned, x, *key, **({} if condition is None else {"condition": batch[condition.name]}))
+        return function(*learned, x, *own, **({} if condition is None else {"condition": batch[condition.name]}))
 
-    def of_split(name: SplitName, split: Mapping[str, np.ndarray], *, keys: Array | None = None) -> np.ndarray:
+    def of_split(name: SplitName, split: Mapping[str, np.ndarray], *, key: Array | None = None) -> np.ndarray:
         def found() -> Iterator[tuple[Array, int]]:
-            for number, (raw, count) in enumerate(_batches(split)):
+            for raw, count in _batches(split):
                 drawn = preparation_keys(name, raw["position"])
-                yield of_batch(learned, raw, drawn, *([] if keys is None else [keys[number]])), count
+                yield (
+                    of_batch(learned, raw, drawn, *([] if key is None else [example_keys(key, raw["position"])])),
+                    count,
+                )
 
         return _joined(found())
 
