@@ -31,6 +31,7 @@ from jaxgen.runs import (
 )
 from jaxgen.training.options import check_seeds
 from jaxgen.whole import whole
+from jaxgen.told import check_conditions
 
 _BATCH = 500
 
@@ -226,7 +227,8 @@ def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
     """A data set in the run's units: its own, or another of the same shape.
 
     Raises:
-      UserError: if it has another shape, lacks the condition, or values that the model does not take.
+      UserError: if it has another shape, lacks the condition or has one that the model does not know, or values that
+        the model does not take.
     """
     config, seed = run.config["data"], run.config["options"]["seed"]
     folder = data_dir or data_folder(run.config, own=data is None)
@@ -234,9 +236,7 @@ def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
     shape = tuple(run.config["arguments"]["shape"])
     if dataset.shape != shape:
         raise UserError(f"{dataset.name} has examples of shape {dataset.shape}, but the run was trained on {shape}")
-    condition = run.model.condition
-    if condition is not None and condition.name not in dataset.test:
-        raise UserError(f"{dataset.name} has no array {condition.name!r}, which the model is told of each example")
+    check_conditions(dataset, run.model.condition)
     if run.config["options"]["dequantize"]:
         check_levels(dataset)
     check_values(dataset, run.model.domain, binarized=True, allow_missing=True)

@@ -26,6 +26,7 @@ from jaxgen.data.sources import prepared_in
 from jaxgen.errors import UserError, nearest
 from jaxgen.folder import claim, describe, read_config
 from jaxgen.model import Batch, Model, example_keys
+from jaxgen.told import check_learnable
 from jaxgen.training import Checkpoints, Options, Result
 from jaxgen.training import train as train_model
 from jaxgen.training.checkpoint import Restored
@@ -163,6 +164,7 @@ def train(
     dataset = load(data, data_dir=data_dir, seed=options.seed, scale=data_scale)
     arguments = complete(name, arguments, dataset)
     model = build(name, arguments)
+    check_learnable(dataset, model.condition)
     if not (Path(workdir) / "config.json").exists():  # a run that was begun goes on with what it was begun with
         check_used(arguments, {p.name: p.default for p in inspect.signature(factory(name)).parameters.values()})
     # Whatever can be refused is refused before the folder is claimed, so that the corrected command can have it.

@@ -94,6 +94,13 @@ def check_arrays(dataset: Dataset) -> None:
                 raise UserError(
                     f"{dataset.name}: the {name} split has {len(x)} examples but {key} of shape {array.shape}: "
                     "give one entry for each example."
+    for key in dataset.train.keys() & dataset.test.keys():
+        shapes = [split[key].shape for split in (dataset.train, dataset.test)]
+        if shapes[0][1:] != shapes[1][1:]:
+            raise UserError(
+                f"{dataset.name}: {key} of the train split has shape {shapes[0]}, of the test split {shapes[1]}: "
+                "give both splits one width."
+            )
                 )
     width = math.prod(dataset.shape)
     if dataset.columns is not None and sum(dataset.columns) != width:
