@@ -1,6 +1,5 @@
 """A trained run applied to data: examples to codes, codes to examples, and what is missing filled in."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,8 +12,9 @@ import numpy as np
 from jax import Array
 from jaxtyping import PyTree
 
+from jaxgen.code_files import fingerprint, kept_beside, read_codes
 from jaxgen.data import Dataset, check_values, load
-from jaxgen.data.files import UNREADABLE
+from jaxgen.data.files import UNREADABLE, why_unreadable
 from jaxgen.errors import UserError
 from jaxgen.model import example_keys
 from jaxgen.runs import (
@@ -29,9 +29,9 @@ from jaxgen.runs import (
     preparation,
     preparation_keys,
 )
+from jaxgen.told import check_conditions
 from jaxgen.training.options import check_seeds
 from jaxgen.whole import whole
-from jaxgen.told import check_conditions
 
 _BATCH = 500
 
@@ -48,7 +48,8 @@ def encode(
 ) -> Path:
     """Codes of a data set, as a file that is a data set itself: jaxgen encode RUN --data ...
 
-    The file (.npz) holds x_train, x_test, labels as y_train, y_test, and the fingerprint of the encoder.
+    The file (.npz) holds x_train, x_test, labels as y_train, y_test, vectors of conditions as condition_train,
+    condition_test, and the fingerprint of the encoder.
 
     Args:
       path: The run's folder.
@@ -74,8 +75,7 @@ def encode(
     encoded = mapped(run, encoder)
     for name, split in splits(dataset):
         arrays[f"x_{name}"] = encoded(name, split)
-        if "label" in split:
-            arrays[f"y_{name}"] = np.asarray(split["label"])
+        arrays |= kept_beside(name, split)
     return save_arrays(out or Path(path) / "codes.npz", arrays)
 
 
@@ -90,7 +90,8 @@ def decode(
 ) -> Path:
     """Examples from codes that the same run encoded: jaxgen decode RUN CODES.
 
-    The file (.npz) holds x_train and x_test in network units; codes of another run are refused.
+    The file (.npz) holds x_train and x_test in network units, with the labels and conditions of the codes, of which a
+    conditional model is told; codes of another run are refused.
 
     Args:
       path: The run's folder.
@@ -100,35 +101,23 @@ def decode(
       out: The .npz to write; RUN/decoded.npz by default.
 
     Raises:
-      UserError: if the model has no decoder, or the codes are another's.
+      UserError: if the model has no decoder, or the codes are another's, or none.
     """
     compilation_cache()
     run = open_run(path, index=replica, which=checkpoint)
-    decoder = run.model.decode
+    decoder, condition = run.model.decode, run.model.condition
     if decoder is None:
         raise UserError(f"{run.config['model']} has no decoder: it makes nothing of codes")
-    if run.model.condition is not None:
-        raise UserError(f"{run.config['model']} is conditional: decode with its condition in Python (Model.decode)")
-    try:
-        with Path(codes).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (*UNREADABLE, TypeError) as error:  # a TypeError: one array is no archive of several
-        raise UserError(f"{codes} cannot be read ({error}); give a file that 'jaxgen encode' wrote") from error
-    made_by, here = str(arrays.pop("fingerprint", "nothing")), fingerprint(run)
-    if made_by != here:
-        raise UserError(
-            f"the codes in {codes} were made by {made_by}, but {path} (replica {replica}, {run.which} checkpoint) is "
-            f"{here}; encode the data again, or give the run that made them"
-        )
-    made = {name: array for name, array in arrays.items() if name.startswith("x_")}
-    for name, array in made.items():
-        if not len(array) or not np.isfinite(array).all():
-            raise UserError(f"{name} of {codes} holds no codes, or some that are not finite; encode the data again")
+    arrays = read_codes(codes, run, replica=replica)
     compiled, learned = jax.jit(decoder), jax.device_put((run.params, run.statistics))
-    decoded = {
-        name: _joined((compiled(*learned, raw["codes"]), count) for raw, count in _batches({"codes": array}))
-        for name, array in made.items()
-    }
+
+    def of_batch(raw: Mapping[str, np.ndarray]) -> Array:
+        return compiled(*learned, raw["x"], **({} if condition is None else {"condition": raw[condition.name]}))
+
+    decoded: dict[str, np.ndarray] = {}
+    for name, split in arrays.items():
+        decoded[f"x_{name}"] = _joined((of_batch(raw), count) for raw, count in _batches(split))
+        decoded |= kept_beside(name, split)
     return save_arrays(out or Path(path) / "decoded.npz", decoded)
 
 
@@ -243,20 +232,12 @@ def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
     return dataset
 
 
-def fingerprint(run: Run) -> str:
-    """Digest of all that a run has learned, so that codes are not decoded by another."""
-    digest = hashlib.blake2b(digest_size=8)
-    for leaf in jax.tree.leaves((run.params, run.statistics)):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
 def _read_mask(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         with Path(path).open("rb") as file:
             mask = np.load(file, allow_pickle=False)
     except UNREADABLE as error:
-        raise UserError(f"the mask {path} cannot be read ({error}); give a .npy of booleans") from error
+        raise UserError(f"the mask {path} cannot be read ({why_unreadable(error)}); give a .npy of booleans") from error
     if not isinstance(mask, np.ndarray):
         raise UserError(f"the mask {path} is an archive of several arrays; give a .npy of booleans")
     # One for all examples or one for each, with the axis of channels or without it where there is one channel.
