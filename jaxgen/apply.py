@@ -4,7 +4,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,11 @@ from jaxtyping import PyTree
 
 from jaxgen.code_files import fingerprint, kept_beside, read_codes
 from jaxgen.data import Dataset, check_values, load
+from jaxgen.data.checks import check_categories
 from jaxgen.data.files import UNREADABLE, why_unreadable
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, nearest
 from jaxgen.model import example_keys
+from jaxgen.models.imputation import Method
 from jaxgen.runs import (
     Run,
     SplitName,
@@ -129,7 +131,7 @@ def impute(
     data_dir: str | None = None,
     mask: str | Path | None = None,
     num: int = 5,
-    method: Literal["importance", "gibbs"] = "importance",
+    method: Method = "importance",
     draws: int = 100,
     noise: bool = False,
     seed: int = 0,
@@ -164,20 +166,29 @@ def impute(
     complete = run.model.impute
     if complete is None:
         raise UserError(f"{run.config['model']} does not impute: it models no joint density of the values")
+    if method not in get_args(Method):
+        raise UserError(f"--method {method!r} is not known; {nearest(method, get_args(Method))}")
     if num < 1 or draws < 1:
         name, value = ("num", num) if num < 1 else ("draws", draws)
         raise UserError(f"--{name} must be at least 1, got {value}")
     check_number("--num", num)
     check_number("--draws", draws)
     check_seeds(seed)
+    if method == "importance" and num > draws:
+        warnings.warn(
+            f"--num {num} completions are chosen among --draws {draws}, so that some will be the same; give more draws",
+            stacklevel=2,
+        )
     dataset = dataset_for(run, data, data_dir)
     split = dict(dataset.test)
     observed = np.asarray(split.get("mask", np.ones(split["x"].shape, bool)))
     if mask is not None:
         observed = observed & _read_mask(mask, split["x"].shape)
-    if observed.all() or not observed.any():
-        state = "nothing" if observed.all() else "everything"
-        raise UserError(f"{state} is missing in {data or run.config['data']['name']}; give --mask, or NaN in the data")
+    if observed.all():
+        raise UserError(f"nothing is missing in {dataset.name}; give --mask, or NaN in the data")
+    if not observed.any():
+        raise UserError(f"every value of {dataset.name} is hidden; a mask is True where a value was observed")
+    check_categories(dataset.name, observed, run.config["arguments"].get("columns"))
     split["mask"] = observed
 
     def filled(params: PyTree, statistics: PyTree, x: Array, keys: Array, **told: Array) -> Array:
