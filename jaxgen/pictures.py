@@ -75,7 +75,7 @@ def pictures(shown: Shown, figures: Mapping[str, Any]) -> Iterator[Drawn]:
         yield _completions(shown)
     if model.sample and shown.drawable:
         yield _samples(shown)
-    shares = _kl_of_latents(figures)
+    shares = _entries(figures, "kl_dim")
     if model.encode and len(shown.x) > 1:
         codes = shown.encode(len(shown.x))
         if model.codes is not None:
@@ -88,6 +88,14 @@ def pictures(shown: Shown, figures: Mapping[str, Any]) -> Iterator[Drawn]:
 
 
 def _reconstructions(shown: Shown) -> Drawn:
+    norms = _entries(figures, "group_norm")
+    if norms is not None and model.latents is not None:
+        caption = (
+            "How strongly each latent reaches each group of variables: the norm of its weights into the group's "
+            "generator. Blank is exactly 0: there is no link."
+        )
+        figure = plots.group_links(norms.reshape(model.latents, -1))
+        yield Drawn("group_links", "Latents that drive groups", caption, "Latents", figure)
     model, count = shown.model, min(16 if shown.model.corrupt else 24, len(shown.x))
     x = shown.x[:count]
     if model.corrupt is None:
@@ -147,7 +155,8 @@ def sample_figure(shown: Shown, values: np.ndarray) -> Figure:
     return plots.points(values, centers=modes.centers, radius=3 * modes.scale)
 
 
-def _kl_of_latents(figures: Mapping[str, Any]) -> np.ndarray | None:
-    names = [name for name in figures if name.startswith("kl_dim/")]
+def _entries(figures: Mapping[str, Any], vector: str) -> np.ndarray | None:
+    """A vector of figures, which stand there one by one; ``None`` where there is none of that name."""
+    names = [name for name in figures if name.startswith(f"{vector}/")]
     ordered = sorted(names, key=lambda name: int(last_part(name)))
     return np.array([figures[name] for name in ordered]) if names else None
