@@ -139,15 +139,15 @@ class _Partly:
             q = self.parts.posterior_of(self.params, x, mask, self.told)
             return self.outputs(self.from_posterior(q, keys).z)
 
-        def turn(x: Array, keys: Array) -> tuple[Array, None]:
-            z_keys, x_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-            return self.completed(self.with_noise(x_keys, outputs(z_keys, x, None)))[0], None
-
         def chain(number: Array) -> Array:
             own = fold_in_each(keys, number)
+
+            def turn(x: Array, number: Array) -> tuple[Array, None]:
+                z_keys, x_keys = jax.vmap(jax.random.split, out_axes=1)(fold_in_each(own, number))
+                return self.completed(self.with_noise(x_keys, outputs(z_keys, x, None)))[0], None
+
             start = self.completed(self.parts.observed.mean(outputs(fold_in_each(own, 0), self.x, self.mask)))[0]
-            later = jax.vmap(fold_in_each, in_axes=(None, 0))(own, jnp.arange(1, turns))
-            end, _ = jax.lax.scan(turn, start, later)
+            end, _ = jax.lax.scan(turn, start, jnp.arange(1, turns))
             return outputs(fold_in_each(own, turns), end, None)[0]
 
         return jax.lax.map(chain, jnp.arange(n))
