@@ -1,6 +1,7 @@
 """Codes out of a run and back, and completions, through files."""
 
 import inspect
+import warnings
 
 import jax
 import numpy as np
@@ -233,8 +234,10 @@ def test_a_method_that_there_is_not_and_completions_beyond_the_draws_are_named(r
     with pytest.raises(UserError, match="--method 'mice' is not known"):
         inspect.unwrap(apply.impute)(run.path, method="mice")
     mask = write_mask(tmp_path / "mask.npy", np.arange(64).reshape(8, 8) % 2 > 0)
-    with pytest.warns(UserWarning, match="--num 3 completions are chosen among --draws 2"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         apply.impute(run.path, mask=mask, num=3, draws=2, out=tmp_path / "few")
+    assert "--num 3 completions are chosen among --draws 2" in str(caught[0].message)
 
 
 def test_a_mask_that_hides_a_part_of_a_category_is_refused(folder, tmp_path):
