@@ -36,6 +36,9 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Gradient norms", "norm of the gradient", ("grad_norm",)),
 )
 
+#: What is counted, of which no half is there.
+_COUNTED = ("modes", "links", "layer")
+
 
 def curves(history: list[dict[str, Any]], *, nats: bool) -> Iterator[Drawn]:
     """One picture for the terms that belong together, of those that were logged, and one for each unknown term.
@@ -57,7 +60,7 @@ def curves(history: list[dict[str, Any]], *, nats: bool) -> Iterator[Drawn]:
         caption = "On " + " and ".join(where[kind] for kind in sorted(kinds, reverse=True))
         caption += " (dots)." if len(kinds) > 1 else "."
         label = unit if nats or unit != "nats" else members[0]
-        figure = plots.curves(history, names=names, ylabel=label or title)
+        figure = plots.curves(history, names=names, ylabel=label or title, whole=members[0] in _COUNTED)
         yield Drawn(f"curves_{members[0]}", title, caption, "Training", figure)
 
 
@@ -85,9 +88,6 @@ def pictures(shown: Shown, figures: Mapping[str, Any]) -> Iterator[Drawn]:
     if shares is not None:
         caption = "Mean KL of each latent's posterior to the prior, over the test split."
         yield Drawn("kl_dim", "KL by latent", caption, "Latents", plots.latent_usage(shares))
-
-
-def _reconstructions(shown: Shown) -> Drawn:
     norms = _entries(figures, "group_norm")
     if norms is not None and model.latents is not None:
         caption = (
@@ -96,6 +96,9 @@ def _reconstructions(shown: Shown) -> Drawn:
         )
         figure = plots.group_links(norms.reshape(model.latents, -1))
         yield Drawn("group_links", "Latents that drive groups", caption, "Latents", figure)
+
+
+def _reconstructions(shown: Shown) -> Drawn:
     model, count = shown.model, min(16 if shown.model.corrupt else 24, len(shown.x))
     x = shown.x[:count]
     if model.corrupt is None:

@@ -283,6 +283,7 @@ def test_figures_have_units_where_these_are_known_and_are_said_once():
     assert list(rows) == ["nll", "kl", "loss"]
     assert (rows["kl"].value, rows["kl"].spread) == (2.0, pytest.approx(2**0.5))
     assert rows["loss"].unit == "nats"
+    assert [row.name for row in figure_rows({"loss": [4.0, 5.0], "nll": [4.0, 5.0]}, {})] == ["nll"]
     [alone] = figure_rows({"loss": 4.0}, {})
     assert alone.unit == ""
     assert not in_nats({"loss": 4.0})
@@ -297,7 +298,6 @@ def test_figures_have_units_where_these_are_known_and_are_said_once():
     assert modes.note.startswith("of 8,")
 
 
-def notes(path):
 def test_the_page_tells_the_information_that_evaluate_would(trained):
     """Of all replicas, though the pictures are of one; what `evaluate` found is not sought again."""
     page = report.write(trained, index=1).read_text(encoding="utf-8")
@@ -306,6 +306,7 @@ def test_the_page_tells_the_information_that_evaluate_would(trained):
     assert f">{report.format_figure(rows['mutual_information'].value, rows['mutual_information'].spread)}" in page
 
 
+def notes(path):
     page = report.write(path, which="last", index=1).read_text(encoding="utf-8")
     return page, re.findall(r"<p class='warning'>(.*?)</p>", page)
 
