@@ -17,18 +17,17 @@ from pathlib import Path
 import numpy as np
 from figures import Figure, Outcome, evaluated, main
 from files import given
-from matplotlib.figure import Figure as MatplotlibFigure
 
 from jaxgen import runs
 from jaxgen.models.oi_vae import group_norms
-from jaxgen.plots import save
-from jaxgen.plots._style import WIDTH, styled
+from jaxgen.plots import group_links, save
 from jaxgen.training import Options
 
 SIDE = LATENTS = 8
 #: Nets at a rate of 1e-2, W at 1e-4: where W moves as fast as the nets, the lasso empties it before they can use it.
 BARS = {
-    "latents": LATENTS, "hidden": (), "group_width": 1, "activation": "tanh", "step_ratio": 0.01, "weight_decay": 1.0,
+    "latents": LATENTS, "hidden": (), "group_width": 1, "activation": "tanh", "sparsity": 1.0,
+    "step_ratio": 0.01, "weight_decay": 1.0,
 }  # fmt: skip
 #: Channels of a frame by joint, in the order of the file; the clavicles, which never move, are left out.
 JOINTS = {
@@ -69,21 +68,6 @@ def norms(path: Path, seeds: int) -> list[np.ndarray]:
     return [np.asarray(group_norms(runs.open_run(path, index=i, which="last").params)) for i in range(seeds)]
 
 
-@styled()
-def picture(found: np.ndarray, names: list[str], driven: str) -> MatplotlibFigure:
-    """Which latent reaches which group: the norms as shades, blank where they are exactly zero."""
-    found = found[np.lexsort((found.argmax(axis=1), found.max(axis=1) == 0))]  # latents in the order of their groups
-    figure = MatplotlibFigure(figsize=(WIDTH, 0.25 * WIDTH + 0.19 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    shades = axes.imshow(np.where(found > 0, found, np.nan).T, cmap="Blues", vmin=0, aspect="auto")
-    axes.set_xticks(range(len(found)), [str(i) for i in range(1, len(found) + 1)])
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="latent, in the order of what it drives", ylabel=driven)
-    axes.tick_params(length=0)
-    figure.colorbar(shades, ax=axes, label="norm, blank: exactly 0")
-    return figure
-
-
 def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     path = workdir / "bars"
     options = Options(steps=20_000, batch_size=64, learning_rate=1e-2, seeds=seeds)
@@ -98,7 +82,7 @@ def run(*, seeds: int = 3, workdir: Path) -> Outcome:
         Figure("bars: links that are not exactly zero", evaluated(path)["links"], f"of {SIDE * LATENTS}", None, own),
     ]
     caption = "Bars: which latent drives which row of the image, of the first seed."
-    drawn = save(picture(found[0], [f"row {i}" for i in range(1, SIDE + 1)], "row"), workdir / "bars.png")
+    drawn = save(group_links(found[0], ylabel="row"), workdir / "bars.png")
     pictures = {"bars": (caption, drawn)}
     data, sizes = walking(workdir, given("mocap/mocap35.npz", origin="mocap.cs.cmu.edu"))
     options = Options(epochs=200, batch_size=96, learning_rate=1e-3, schedule="cosine", seeds=seeds)
@@ -116,7 +100,8 @@ def run(*, seeds: int = 3, workdir: Path) -> Outcome:
         Figure("motion: links of a tenth of the strongest or more", strong, f"of {links}", None, own),
     ]
     caption = "Walking: which latent drives which joint, of the first seed."
-    drawn = save(picture(norms(workdir / "oi", seeds)[0], list(sizes), "joint"), workdir / "joints.png")
+    first = norms(workdir / "oi", seeds)[0]
+    drawn = save(group_links(first, groups=list(sizes), ylabel="joint"), workdir / "joints.png")
     return Outcome(figures, pictures | {"joints": (caption, drawn)})
 
 

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxgen.code_files import fingerprint
 from jaxgen.data.dataset import Encoded
 from jaxgen.errors import UserError
-from jaxgen.runs import Run, Which, fingerprint, open_run
+from jaxgen.runs import Run, Which, open_run
 
 #: Folder, in that of a run, of the prior over its codes.
 _FOLDER = "prior"

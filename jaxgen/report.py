@@ -120,15 +120,16 @@ def _information(run: Run, dataset: Dataset) -> evaluation.Figures:
     def of_replica(params: Any, statistics: Any, x: jax.Array) -> jax.Array:
         return jnp.stack(posterior(params, statistics, x), axis=1)
 
-    def of_split(found: np.ndarray) -> float:
-        mean, logvar = np.moveaxis(found, 1, 0)
-        z = mean + np.exp(logvar / 2) * jax.random.normal(jax.random.key(0), mean.shape)
-        return float(mutual_information(z, mean, logvar).mean())
+    @jax.jit
+    def of_split(found: jax.Array) -> jax.Array:
+        mean, logvar = jnp.moveaxis(found, 1, 0)
+        z = mean + jnp.exp(logvar / 2) * jax.random.normal(jax.random.key(0), mean.shape)
+        return mutual_information(z, mean, logvar).mean()
 
     posteriors = mapped(run, of_replica if replicas == 1 else jax.vmap(of_replica, (0, 0, None), 1))
     found = posteriors("test", {name: a[:_NUM_INFORMED] for name, a in dataset.test.items()})
     rows = [found] if replicas == 1 else list(np.moveaxis(found, 1, 0))
-    values = [of_split(row) for row in rows]
+    values = [float(of_split(row)) for row in rows]
     return {"mutual_information": values[0] if replicas == 1 else values}
 
 
@@ -218,9 +219,13 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: st
     """
     compilation_cache()
     path, run = Path(path), open_run(path, index=index, which=which)
-    shown, history = Shown(run, _dataset(run.config)), _history(path / "metrics.jsonl")
+    pictured, alone = _shown(run, index)
+    shown, history = pictured if alone is None else Shown(run, _dataset(run.config)), _history(path / "metrics.jsonl")
     figures = _figures(run, history)
-    drawn, subtitle = list(_all_pictures(run, figures, index)), _subtitle(shown, index)
+    if figures and "mutual_information" not in figures and run.model.posterior is not None:
+        every = run if run.config["options"]["seeds"] == 1 else open_run(path, index=None, which=which)
+        figures |= _information(every, shown.dataset)
+    drawn, subtitle = list(_all_pictures(pictured, alone, figures, index)), _subtitle(shown, index)
     if beside is not None:
         other = _other(shown, Path(beside), which)
         drawn = _with_another(shown, drawn, other)
@@ -263,9 +268,8 @@ def _pictures(shown: Shown, figures: Mapping[str, Any], index: int) -> Iterator[
         yield picture._replace(caption=f"{picture.caption} Replica {index}.") if replicas > 1 else picture
 
 
-def _all_pictures(run: Run, figures: Mapping[str, Any], index: int) -> Iterator[Drawn]:
+def _all_pictures(shown: Shown, alone: Shown | None, figures: Mapping[str, Any], index: int) -> Iterator[Drawn]:
     """Those of a run; where a prior over codes was learned, what uniform codes decode to beside its samples."""
-    shown, alone = _shown(run, index)
     for picture in _pictures(shown, figures, index):
         yield picture
         if picture.name == "samples" and alone is not None and _uniform(alone):

@@ -1,7 +1,6 @@
 """Runs: a model built from its name and arguments, trained in a folder, and opened again from it."""
 
 import contextlib
-import hashlib
 import importlib.util
 import inspect
 import math
@@ -27,6 +26,7 @@ from jaxgen.data.sources import prepared_in
 from jaxgen.errors import UserError, nearest
 from jaxgen.folder import claim, describe, read_config
 from jaxgen.model import Batch, Model, example_keys
+from jaxgen.told import check_learnable
 from jaxgen.training import Checkpoints, Options, Result, Snapshots
 from jaxgen.training import train as train_model
 from jaxgen.training.checkpoint import Restored
@@ -172,6 +172,7 @@ def train(
     dataset = load(data, data_dir=data_dir, seed=options.seed, scale=data_scale)
     arguments = complete(name, arguments, dataset)
     model = build(name, arguments)
+    check_learnable(dataset, model.condition)
     if not (Path(workdir) / "config.json").exists():  # a run that was begun goes on with what it was begun with
         check_used(arguments, {p.name: p.default for p in inspect.signature(factory(name)).parameters.values()})
     # Whatever can be refused is refused before the folder is claimed, so that the corrected command can have it.
@@ -181,6 +182,7 @@ def train(
     check_values(dataset, model.domain, binarized=options.binarize != "none", allow_missing=model.missing)
     _check_codes(model, dataset)
     _warn_of_width(arguments, platform=devices.local[0].platform)
+    _warn_of_pretraining(arguments, steps=steps)
     kind = f"{devices.num_global} × {devices.local[0].device_kind}"
     came_from = prepared_in(data, data_dir=data_dir) or data_dir
     config = describe(name, arguments, dataset, options, data_dir=came_from, devices=kind)
@@ -268,6 +270,17 @@ def _warn_of_width(arguments: Mapping[str, Any], *, platform: str) -> None:
         )
 
 
+def _warn_of_pretraining(arguments: Mapping[str, Any], *, steps: int) -> None:
+    """Layers may be wanted one by one, but nobody should take them for a whole that was trained."""
+    updates = arguments.get("pretrain", 0) * (len(arguments.get("hidden", ())) + 1)
+    if updates and steps <= updates:
+        warnings.warn(
+            f"all {steps} steps go into pre-training, which takes {updates}, --pretrain {arguments['pretrain']} for "
+            f"each layer: the layers are never trained together; give more --steps or a smaller --pretrain",
+            stacklevel=3,
+        )
+
+
 @contextlib.contextmanager
 def _logs(
     path: Path, config: Mapping[str, Any], *, title: str, steps: int | None
@@ -346,14 +359,6 @@ def open_run(
     restored, found = _restore(path, _template(model, config), which)
     state = restored.state if index is None else replica(restored.state, index, replicas=replicas)
     return Run(path, config, model, state["params"], state["statistics"], restored.step, found)
-
-
-def fingerprint(run: Run) -> str:
-    """Digest of all that a run has learned, so that codes are not decoded by another."""
-    digest = hashlib.blake2b(digest_size=8)
-    for leaf in jax.tree.leaves((run.params, run.statistics)):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 def _template(model: Model, config: Mapping[str, Any]) -> PyTree:

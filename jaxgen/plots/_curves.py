@@ -26,6 +26,7 @@ def curves(
     names: Sequence[str],
     ylabel: str = "nats",
     level: tuple[float, str] | None = None,
+    whole: bool = False,
     title: str | None = None,
 ) -> Figure:
     """Learning curves by term: training thin, evaluation dotted; replicas as their mean with ± one deviation.
@@ -39,6 +40,7 @@ def curves(
         names: the terms to draw; a name that no log point holds is left out.
         ylabel: what is measured, with its unit.
         level: where the terms should end, and its name: a dashed line, which is always seen.
+        whole: whether it is counted, so that the ticks are whole numbers.
         title: heading inside the figure.
 
     Returns:
@@ -72,6 +74,8 @@ def curves(
     axes.grid(True, axis="y")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if whole:
+        axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     _legend(axes, colors, kinds)
     return figure
 

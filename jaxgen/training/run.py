@@ -9,8 +9,8 @@ import numpy as np
 from jaxgen.data import Dataset
 from jaxgen.data.dataset import row_chunks
 from jaxgen.data.prepare import make_prepare
-from jaxgen.errors import UserError
 from jaxgen.model import Model
+from jaxgen.told import check_conditions
 from jaxgen.training import evaluate as evaluation
 from jaxgen.training import snapshots as watched
 from jaxgen.training.checkpoint import Checkpoints
@@ -54,7 +54,7 @@ class Run:
     ):
         self.model, self.options, self.checkpoints = model, options, checkpoints
         self._snapshots = snapshots
-        _check_told(model, dataset)
+        check_conditions(dataset, model.condition)
         self._dataset, self._writers = dataset, writers
         self.game = Game(model.turns, len(dataset.train["x"]), options, lambda: _largest(dataset))
         seeds = range(options.seed, options.seed + options.seeds)
@@ -140,29 +140,6 @@ def _feed(dataset: Dataset, devices: Devices, options: Options, *, seeds: Sequen
         length=_MAX_LENGTH,
         resident=_resident(dataset.train, options),
     )
-
-
-def _check_told(model: Model, dataset: Dataset) -> None:
-    """Stops where a class is none that the model knows: one-hot it would be all zeros, which tells nothing.
-
-    Raises:
-      UserError: with what the labels are, or the split that has none.
-    """
-    told = model.condition
-    if told is None:
-        return
-    for name, split in {"train": dataset.train, "test": dataset.test}.items():
-        if told.name not in split:
-            raise UserError(
-                f"the model is told the {told.name} of each example, but the {name} split of {dataset.name} has none; "
-                f"give it one, or take a model that is told nothing"
-            )
-        values = split[told.name]
-        if told.classes and len(values) and not 0 <= values.min() <= values.max() < told.size:
-            raise UserError(
-                f"labels of the {name} split of {dataset.name} run from {values.min()} to {values.max()}, but the "
-                f"model is told one of {told.size} classes; give num_classes={values.max() + 1}"
-            )
 
 
 def _resident(split: Mapping[str, np.ndarray], options: Options) -> bool:

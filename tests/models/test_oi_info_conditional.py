@@ -13,7 +13,7 @@ import scipy.stats
 from jaxgen.losses import maximum_mean_discrepancy
 from jaxgen.model import AXIS, example_keys
 from jaxgen.models import conditional_vae, info_vae, oi_vae, vae
-from jaxgen.models.info_vae import _prior_features, features
+from jaxgen.models.info_vae import _prior_features, features, halves, means_of_halves
 from jaxgen.models.oi_vae import check_groups, group_norms, proximal_group_lasso
 
 KEY = jax.random.key(8)
@@ -102,6 +102,11 @@ def test_groups_that_do_not_cover_the_example_are_refused(groups, message):
     assert check_groups((), (2, 3)) == (3, 3)
 
 
+def test_widths_of_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"group_hidden must be widths of at least 1, got \(4, 0\)"):
+        oi_vae(shape=(4,), group_hidden=(4, 0))
+
+
 INFO = {"shape": (6,), "latents": 2, "hidden": (5,), "importance_samples": 0}
 
 
@@ -127,7 +132,7 @@ def test_the_loss_is_put_together_from_its_terms(x64):
 
 
 def test_a_key_that_draws_for_an_example_is_the_parent_of_no_other(monkeypatch):
-    """In training and evaluation: posterior, prior, importance samples and features."""
+    """In training posterior and prior; in evaluation the posterior alone, whose draws all figures are from."""
     used = {"parents": [], "children": []}
 
     def noted(key, position):
@@ -142,15 +147,15 @@ def test_a_key_that_draws_for_an_example_is_the_parent_of_no_other(monkeypatch):
     info = info_vae(**INFO)
     batch = batch_of(RNG.uniform(size=(4, 6)))
     params, statistics = jax.jit(info.init)(KEY, batch)
-    for function in (
-        lambda: info.losses["vae"](params, statistics, batch, KEY, True)[0],
-        lambda: info.evaluate(params, statistics, batch, KEY),
+    for function, purposes in (
+        (lambda: info.losses["vae"](params, statistics, batch, KEY, True)[0], 2),
+        (lambda: info.evaluate(params, statistics, batch, KEY), 1),
     ):
         used.update(parents=[], children=[])
         function()
         words = {name: [np.asarray(key).tobytes() for key in keys] for name, keys in used.items()}
-        assert len(words["parents"]) == 2
-        assert len({*words["parents"], *words["children"]}) == 2 + 2 * 4
+        assert len(words["parents"]) == purposes
+        assert len({*words["parents"], *words["children"]}) == purposes * 5
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.5])
@@ -159,6 +164,38 @@ def test_features_tell_the_mmd_to_the_prior(x64, shift):
     exact = float(maximum_mean_discrepancy(z, prior, kernel="imq"))
     estimate = np.square(np.asarray(features(jnp.asarray(z), 3)).mean(axis=0) - _prior_features(3)).sum()
     np.testing.assert_allclose(estimate, exact, rtol=0.1, atol=3e-3)
+
+
+def test_the_evaluated_mmd_is_unbiased_however_small_the_split(x64):
+    """Of draws from the prior itself the mean of many estimates is 0; the square of one mean adds about 1/N."""
+    draws, prior = RNG.normal(size=(2000, 7, 3)), _prior_features(3)
+    found = np.asarray(features(jnp.asarray(draws.reshape(-1, 3)), 3)).reshape(2000, 7, -1)
+    means = {k: np.asarray(v) for k, v in halves(jnp.asarray(found.reshape(14000, -1)), jnp.arange(14000) % 7).items()}
+    apart = means["features"].reshape(2000, 7, 2, -1).mean(axis=1)
+    share = means["first_half"].reshape(2000, 7).mean(axis=1)
+    np.testing.assert_allclose(share, 4 / 7)
+    first, second = np.swapaxes(np.stack([means_of_halves(a, s) for a, s in zip(apart, share)]), 0, 1)
+    np.testing.assert_allclose(first, found[:, ::2].mean(axis=1), rtol=1e-9, atol=1e-12)
+    unbiased = ((first - prior) * (second - prior)).sum(axis=-1)
+    biased = np.square(found.mean(axis=1) - prior).sum(axis=-1)
+    assert abs(unbiased.mean()) < 4 * unbiased.std() / np.sqrt(2000)
+    assert biased.mean() > 10 * unbiased.std() / np.sqrt(2000)
+
+
+def test_evaluation_takes_its_figures_from_the_same_draws(x64):
+    """What an info-VAE tells besides changes nothing that a VAE tells, and is that of those draws."""
+    info, plain = info_vae(**INFO, alpha=0.0, mmd_weight=1.0), vae(**INFO)
+    batch = batch_of(RNG.uniform(size=(5, 6)))
+    params, statistics = jax.jit(plain.init)(KEY, batch)
+    ours, theirs = (m.evaluate(params, statistics, batch, KEY) for m in (info, plain))
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(ours[name], value)
+    mean, logvar = plain.posterior(params, statistics, batch["x"])
+    noise = jax.vmap(lambda k: jax.random.normal(k, (1, 2)))(example_keys(jax.random.split(KEY)[0], batch["position"]))
+    z = mean + np.exp(logvar / 2) * noise[:, 0]
+    figures = info.summarize({name: np.asarray(value).mean(axis=0) for name, value in ours.items()})
+    first, second = (np.asarray(features(z[start::2], 2)).mean(axis=0) - _prior_features(2) for start in (0, 1))
+    np.testing.assert_allclose(figures["mmd"], first @ second, rtol=1e-9)
 
 
 @pytest.mark.parametrize("devices", [2, 4])
