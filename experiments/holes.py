@@ -1,17 +1,20 @@
-"""An autoencoder's plane of codes has holes, a VAE's has fewer: where noise falls, and what it decodes to.
+"""An autoencoder's plane of codes has more holes than a VAE's: where noise falls, and what it decodes to.
 
 command:   python experiments/holes.py
 hardware:  two CPU cores
-time:      2 minutes
-expected:  a VAE's noise falls between the codes and is read with doubt less often than an autoencoder's
-source:    own measurement; the codes of test digits fall there 1% of the time, by the choice of the distance
+time:      about 2 minutes
+expected:  21% of an autoencoder's noise falls between the codes, 7% of a VAE's; a classifier doubts 0.34 and 0.30 nats
+source:    own measurement; of the codes of test digits 1% fall there, by the choice of the distance
 
 The same networks, 2 latents, on digits. Noise is drawn from what each offers: the VAE's prior N(0, I), and for the
 autoencoder, which has none, a normal distribution of the mean and covariance of its codes. A point is in a hole where
 the nearest code of a training digit is farther than it is for 99% of the test digits: the distance is the plane's own,
 so that a wide or a narrow plane makes no difference. Besides, a classifier of real digits reads what noise decodes to;
-its doubt is the entropy of the class. Neither is a matter of sharpness: the distance to the nearest digit would be, as
-a blurred image is near to many.
+its doubt is the entropy of the class. The distance of a decoded image to the nearest digit would not do, since a
+blurred image is near to many.
+
+The holes are a matter of where noise falls more than of what it decodes to: the classifier doubts a hole of the
+autoencoder's no more than the rest of its plane.
 """
 
 from pathlib import Path
@@ -63,6 +66,7 @@ def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     options = Options(epochs=200, learning_rate=2e-3, schedule="cosine", seeds=seeds)
     empty: dict[str, list[float]] = {}
     doubt: dict[str, list[float]] = {}
+    inside: dict[str, list[float]] = {}
     errors, shots = {}, {}
     for name, own in OWN.items():
         path = workdir / name
@@ -72,7 +76,7 @@ def run(*, seeds: int = 3, workdir: Path) -> Outcome:
         found = [decoded_noise(replica, train.x, test.x) for replica in replicas]
         empty[name] = [100 * float(holes.mean()) for _, holes in found]
         doubt[name] = [judge.doubt(images)[0] for images, _ in found]
-        print(name, [[judge.doubt(i[h])[0] if h.any() else None, judge.doubt(i[~h])[0]] for i, h in found])
+        inside[name] = [judge.doubt(images[holes])[0] for images, holes in found]
         what = "an autoencoder's codes" if name == "autoencoder" else "a VAE's prior"
         grid = image_grid(found[0][0][:64])
         shots[f"{name}-noise"] = f"Noise of {what}, decoded.", save(grid, path / "noise.png")
@@ -87,6 +91,8 @@ def run(*, seeds: int = 3, workdir: Path) -> Outcome:
             Figure(f"{what}: VAE", values["vae"], unit, reference, other, 0.0, "below"),
         ]
     figures += [
+        Figure("doubt of noise in holes: autoencoder", inside["autoencoder"], "nats", None, own),
+        Figure("doubt of noise in holes: VAE", inside["vae"], "nats", None, own),
         Figure("squared error of reconstruction: autoencoder", errors["autoencoder"], "", None, own),
         Figure("squared error of reconstruction: VAE", errors["vae"], "", None, own),
     ]
