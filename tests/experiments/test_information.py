@@ -24,7 +24,7 @@ def test_gaussian_means_and_noise_are_a_gaussian_channel():
     logvar = np.full_like(mean, np.log(variance))
     exact = experiment.integrated(mean, logvar)
     assert exact["I(x; z)"] == pytest.approx(-np.log(variance), rel=0.02)
-    assert exact["KL(q(z) ‖ p(z))"] == pytest.approx(0, abs=2e-3)
+    assert exact["KL(q(z) ‖ p(z))"] == pytest.approx(0, abs=5e-3)
     drawn = experiment.measure(jnp.asarray(mean, jnp.float32), jnp.asarray(logvar, jnp.float32))
     assert drawn["I(x; z)"] == pytest.approx(exact["I(x; z)"], rel=0.01)
     assert drawn["KL(q(z) ‖ p(z))"] == pytest.approx(exact["KL(q(z) ‖ p(z))"], abs=0.02)
