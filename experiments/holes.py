@@ -14,7 +14,7 @@ its doubt is the entropy of the class. The distance of a decoded image to the ne
 blurred image is near to many.
 
 The holes are a matter of where noise falls more than of what it decodes to: the classifier doubts a hole of the
-autoencoder's no more than the rest of its plane.
+autoencoder's about as much as the rest of its plane.
 """
 
 from pathlib import Path

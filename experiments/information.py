@@ -13,8 +13,8 @@ estimates against I = h(q(z)) − E h(q(z|x)) and the divergence of q(z), both i
 
 Of N examples I(x; z) is at most log N, here 7.31 nats. InfoVAE with α = 1 pays nothing for information and reaches
 that cap; its rate goes on growing, and all of the rest is KL(q(z) ‖ p(z)), 26 nats where the VAE has 1.1, though the
-squared MMD that it pays for is small, 0.0010 beside the VAE's 0.0007. With α = 0.5 it keeps 5.8 nats where the VAE has 4.7,
-at a KL(q(z) ‖ p(z)) of 1.7 and an MMD² of 0.0002. The weight λ = 100 of the MMD is a choice.
+squared MMD that it pays for is small, 0.0010 beside the VAE's 0.0007. With α = 0.5 it keeps 5.8 nats where the VAE has
+4.7, at a KL(q(z) ‖ p(z)) of 1.7 and an MMD² of 0.0002. The weight λ = 100 of the MMD is a choice.
 
 Read as an information bottleneck (Alemi et al., 2018) the loss trades the same two quantities: the rate bounds the
 information about x that the code keeps, the distortion is what is lost of the relevant, which here is x itself, and β
