@@ -34,7 +34,8 @@ SIDE = LATENTS = 8
 SPARSITIES = (3.0, 4.0)
 #: Nets at a rate of 1e-2, W at 1e-4: where W moves as fast as the nets, the lasso empties it before they can use it.
 BARS = {
-    "latents": LATENTS, "hidden": (), "group_width": 1, "activation": "tanh", "step_ratio": 0.01, "weight_decay": 1.0,
+    "latents": LATENTS, "hidden": (), "group_width": 1, "activation": "tanh", "sparsity": 1.0,
+    "step_ratio": 0.01, "weight_decay": 1.0,
 }  # fmt: skip
 #: Channels of a frame by joint, in the order of the file; the clavicles, which never move, are left out.
 JOINTS = {
