@@ -22,12 +22,10 @@ from pathlib import Path
 import numpy as np
 from figures import Figure, Outcome, evaluated, main
 from files import given
-from matplotlib.figure import Figure as MatplotlibFigure
 
 from jaxgen import runs
 from jaxgen.models.oi_vae import group_norms
-from jaxgen.plots import save
-from jaxgen.plots._style import WIDTH, styled
+from jaxgen.plots import group_links, save
 from jaxgen.training import Options
 
 SIDE = LATENTS = 8
@@ -74,21 +72,6 @@ def walking(folder: Path, source: Path) -> tuple[Path, dict[str, int]]:
 
 def norms(path: Path, seeds: int) -> list[np.ndarray]:
     return [np.asarray(group_norms(runs.open_run(path, index=i, which="last").params)) for i in range(seeds)]
-
-
-@styled()
-def picture(found: np.ndarray, names: list[str], driven: str) -> MatplotlibFigure:
-    """Which latent reaches which group: the norms as shades, blank where they are exactly zero."""
-    found = found[np.lexsort((found.argmax(axis=1), found.max(axis=1) == 0))]  # latents in the order of their groups
-    figure = MatplotlibFigure(figsize=(WIDTH, 0.25 * WIDTH + 0.19 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    shades = axes.imshow(np.where(found > 0, found, np.nan).T, cmap="Blues", vmin=0, aspect="auto")
-    axes.set_xticks(range(len(found)), [str(i) for i in range(1, len(found) + 1)])
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="latent, in the order of what it drives", ylabel=driven)
-    axes.tick_params(length=0)
-    figure.colorbar(shades, ax=axes, label="norm, blank: exactly 0")
-    return figure
 
 
 def of_bars(seeds: int, workdir: Path) -> tuple[list[Figure], np.ndarray]:
@@ -139,11 +122,11 @@ def of_walking(seeds: int, workdir: Path) -> tuple[list[Figure], np.ndarray, lis
 def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     figures, found = of_bars(seeds, workdir)
     caption = "Bars: which latent drives which row of the image, of the first seed."
-    drawn = save(picture(found, [f"row {i}" for i in range(1, SIDE + 1)], "row"), workdir / "bars.png")
+    drawn = save(group_links(found, ylabel="row"), workdir / "bars.png")
     pictures = {"bars": (caption, drawn)}
     more, found, joints = of_walking(seeds, workdir)
     caption = f"Walking: which latent drives which joint, λ = {SPARSITIES[0]:g}, of the first seed."
-    drawn = save(picture(found, joints, "joint"), workdir / "joints.png")
+    drawn = save(group_links(found, groups=joints, ylabel="joint"), workdir / "joints.png")
     return Outcome(figures + more, pictures | {"joints": (caption, drawn)})
 
 

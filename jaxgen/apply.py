@@ -1,11 +1,10 @@
 """A trained run applied to data: examples to codes, codes to examples, and what is missing filled in."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,13 @@ import numpy as np
 from jax import Array
 from jaxtyping import PyTree
 
+from jaxgen.code_files import fingerprint, kept_beside, read_codes
 from jaxgen.data import Dataset, check_values, load
-from jaxgen.data.files import UNREADABLE
-from jaxgen.errors import UserError
+from jaxgen.data.checks import check_categories
+from jaxgen.data.files import UNREADABLE, why_unreadable
+from jaxgen.errors import UserError, nearest
+from jaxgen.model import example_keys
+from jaxgen.models.imputation import Method
 from jaxgen.runs import (
     Run,
     SplitName,
@@ -28,6 +31,7 @@ from jaxgen.runs import (
     preparation,
     preparation_keys,
 )
+from jaxgen.told import check_conditions
 from jaxgen.training.options import check_seeds
 from jaxgen.whole import whole
 
@@ -46,7 +50,8 @@ def encode(
 ) -> Path:
     """Codes of a data set, as a file that is a data set itself: jaxgen encode RUN --data ...
 
-    The file (.npz) holds x_train, x_test, labels as y_train, y_test, and the fingerprint of the encoder.
+    The file (.npz) holds x_train, x_test, labels as y_train, y_test, vectors of conditions as condition_train,
+    condition_test, and the fingerprint of the encoder.
 
     Args:
       path: The run's folder.
@@ -72,8 +77,7 @@ def encode(
     encoded = mapped(run, encoder)
     for name, split in splits(dataset):
         arrays[f"x_{name}"] = encoded(name, split)
-        if "label" in split:
-            arrays[f"y_{name}"] = np.asarray(split["label"])
+        arrays |= kept_beside(name, split)
     return save_arrays(out or Path(path) / "codes.npz", arrays)
 
 
@@ -88,7 +92,8 @@ def decode(
 ) -> Path:
     """Examples from codes that the same run encoded: jaxgen decode RUN CODES.
 
-    The file (.npz) holds x_train and x_test in network units; codes of another run are refused.
+    The file (.npz) holds x_train and x_test in network units, with the labels and conditions of the codes, of which a
+    conditional model is told; codes of another run are refused.
 
     Args:
       path: The run's folder.
@@ -98,35 +103,23 @@ def decode(
       out: The .npz to write; RUN/decoded.npz by default.
 
     Raises:
-      UserError: if the model has no decoder, or the codes are another's.
+      UserError: if the model has no decoder, or the codes are another's, or none.
     """
     compilation_cache()
     run = open_run(path, index=replica, which=checkpoint)
-    decoder = run.model.decode
+    decoder, condition = run.model.decode, run.model.condition
     if decoder is None:
         raise UserError(f"{run.config['model']} has no decoder: it makes nothing of codes")
-    if run.model.condition is not None:
-        raise UserError(f"{run.config['model']} is conditional: decode with its condition in Python (Model.decode)")
-    try:
-        with Path(codes).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (*UNREADABLE, TypeError) as error:  # a TypeError: one array is no archive of several
-        raise UserError(f"{codes} cannot be read ({error}); give a file that 'jaxgen encode' wrote") from error
-    made_by, here = str(arrays.pop("fingerprint", "nothing")), fingerprint(run)
-    if made_by != here:
-        raise UserError(
-            f"the codes in {codes} were made by {made_by}, but {path} (replica {replica}, {run.which} checkpoint) is "
-            f"{here}; encode the data again, or give the run that made them"
-        )
-    made = {name: array for name, array in arrays.items() if name.startswith("x_")}
-    for name, array in made.items():
-        if not len(array) or not np.isfinite(array).all():
-            raise UserError(f"{name} of {codes} holds no codes, or some that are not finite; encode the data again")
+    arrays = read_codes(codes, run, replica=replica)
     compiled, learned = jax.jit(decoder), jax.device_put((run.params, run.statistics))
-    decoded = {
-        name: _joined((compiled(*learned, raw["codes"]), count) for raw, count in _batches({"codes": array}))
-        for name, array in made.items()
-    }
+
+    def of_batch(raw: Mapping[str, np.ndarray]) -> Array:
+        return compiled(*learned, raw["x"], **({} if condition is None else {"condition": raw[condition.name]}))
+
+    decoded: dict[str, np.ndarray] = {}
+    for name, split in arrays.items():
+        decoded[f"x_{name}"] = _joined((of_batch(raw), count) for raw, count in _batches(split))
+        decoded |= kept_beside(name, split)
     return save_arrays(out or Path(path) / "decoded.npz", decoded)
 
 
@@ -138,7 +131,7 @@ def impute(
     data_dir: str | None = None,
     mask: str | Path | None = None,
     num: int = 5,
-    method: Literal["importance", "gibbs"] = "importance",
+    method: Method = "importance",
     draws: int = 100,
     noise: bool = False,
     seed: int = 0,
@@ -173,28 +166,36 @@ def impute(
     complete = run.model.impute
     if complete is None:
         raise UserError(f"{run.config['model']} does not impute: it models no joint density of the values")
+    if method not in get_args(Method):
+        raise UserError(f"--method {method!r} is not known; {nearest(method, get_args(Method))}")
     if num < 1 or draws < 1:
         name, value = ("num", num) if num < 1 else ("draws", draws)
         raise UserError(f"--{name} must be at least 1, got {value}")
     check_number("--num", num)
     check_number("--draws", draws)
     check_seeds(seed)
+    if method == "importance" and num > draws:
+        warnings.warn(
+            f"--num {num} completions are chosen among --draws {draws}, so that some will be the same; give more draws",
+            stacklevel=2,
+        )
     dataset = dataset_for(run, data, data_dir)
     split = dict(dataset.test)
     observed = np.asarray(split.get("mask", np.ones(split["x"].shape, bool)))
     if mask is not None:
         observed = observed & _read_mask(mask, split["x"].shape)
-    if observed.all() or not observed.any():
-        state = "nothing" if observed.all() else "everything"
-        raise UserError(f"{state} is missing in {data or run.config['data']['name']}; give --mask, or NaN in the data")
+    if observed.all():
+        raise UserError(f"nothing is missing in {dataset.name}; give --mask, or NaN in the data")
+    if not observed.any():
+        raise UserError(f"every value of {dataset.name} is hidden; a mask is True where a value was observed")
+    check_categories(dataset.name, observed, run.config["arguments"].get("columns"))
     split["mask"] = observed
-    keys = jax.random.split(jax.random.key(seed), -(-len(observed) // _BATCH))
 
-    def filled(params: PyTree, statistics: PyTree, x: Array, key: Array, **told: Array) -> Array:
-        values = complete(params, statistics, x, key, num, method=method, draws=draws, noise=noise, **told)
+    def filled(params: PyTree, statistics: PyTree, x: Array, keys: Array, **told: Array) -> Array:
+        values = complete(params, statistics, x, keys, num, method=method, draws=draws, noise=noise, **told)
         return jnp.moveaxis(values, 0, 1)
 
-    completions = np.moveaxis(mapped(run, filled)("test", split, keys=keys), 1, 0)
+    completions = np.moveaxis(mapped(run, filled)("test", split, key=jax.random.key(seed)), 1, 0)
     _check_completions(completions, observed, draws=draws, method=method)
     names = {} if dataset.names is None else {"names": np.array(dataset.names)}
     return save_arrays(out or Path(path) / "imputed.npz", {"x": completions, "mask": observed, **names})
@@ -226,7 +227,8 @@ def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
     """A data set in the run's units: its own, or another of the same shape.
 
     Raises:
-      UserError: if it has another shape, lacks the condition, or values that the model does not take.
+      UserError: if it has another shape, lacks the condition or has one that the model does not know, or values that
+        the model does not take.
     """
     config, seed = run.config["data"], run.config["options"]["seed"]
     folder = data_dir or data_folder(run.config, own=data is None)
@@ -234,21 +236,11 @@ def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
     shape = tuple(run.config["arguments"]["shape"])
     if dataset.shape != shape:
         raise UserError(f"{dataset.name} has examples of shape {dataset.shape}, but the run was trained on {shape}")
-    condition = run.model.condition
-    if condition is not None and condition.name not in dataset.test:
-        raise UserError(f"{dataset.name} has no array {condition.name!r}, which the model is told of each example")
+    check_conditions(dataset, run.model.condition)
     if run.config["options"]["dequantize"]:
         check_levels(dataset)
     check_values(dataset, run.model.domain, binarized=True, allow_missing=True)
     return dataset
-
-
-def fingerprint(run: Run) -> str:
-    """Digest of all that a run has learned, so that codes are not decoded by another."""
-    digest = hashlib.blake2b(digest_size=8)
-    for leaf in jax.tree.leaves((run.params, run.statistics)):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 def _read_mask(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -256,7 +248,7 @@ def _read_mask(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
         with Path(path).open("rb") as file:
             mask = np.load(file, allow_pickle=False)
     except UNREADABLE as error:
-        raise UserError(f"the mask {path} cannot be read ({error}); give a .npy of booleans") from error
+        raise UserError(f"the mask {path} cannot be read ({why_unreadable(error)}); give a .npy of booleans") from error
     if not isinstance(mask, np.ndarray):
         raise UserError(f"the mask {path} is an archive of several arrays; give a .npy of booleans")
     # One for all examples or one for each, with the axis of channels or without it where there is one channel.
@@ -270,7 +262,7 @@ def _read_mask(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def mapped(run: Run, function: Callable[..., Array]) -> Callable[..., np.ndarray]:
-    """``function(params, statistics, x[, key][, condition=])`` over whole splits, batch by batch, as one program.
+    """``function(params, statistics, x[, keys][, condition=])`` over whole splits, batch by batch, as one program.
 
     Parameters are arguments of the program and no constants in it: other replicas, checkpoints and splits share it.
 
@@ -279,23 +271,26 @@ def mapped(run: Run, function: Callable[..., Array]) -> Callable[..., np.ndarray
       function: of a batch in network units, NaN where nothing was observed.
 
     Returns:
-      ``(name, split, keys=None) -> array`` over the examples of the split of that name; ``keys``, one for each batch
-      of 500, for a function that draws.
+      ``(name, split, key=None) -> array`` over the examples of the split of that name; with a ``key``, for a function
+      that draws, it is given one for each example, which depends on the example's position alone.
     """
     prepare, condition = preparation(run.config), run.model.condition
     learned = jax.device_put((run.params, run.statistics))
 
     @jax.jit
-    def of_batch(learned: PyTree, raw: Mapping[str, Array], keys: Array, *key: Array) -> Array:
+    def of_batch(learned: PyTree, raw: Mapping[str, Array], keys: Array, *own: Array) -> Array:
         batch = prepare(keys, raw)
         x = jnp.where(batch["mask"], batch["x"], jnp.nan) if "mask" in batch else batch["x"]
-        return function(*learned, x, *key, **({} if condition is None else {"condition": batch[condition.name]}))
+        return function(*learned, x, *own, **({} if condition is None else {"condition": batch[condition.name]}))
 
-    def of_split(name: SplitName, split: Mapping[str, np.ndarray], *, keys: Array | None = None) -> np.ndarray:
+    def of_split(name: SplitName, split: Mapping[str, np.ndarray], *, key: Array | None = None) -> np.ndarray:
         def found() -> Iterator[tuple[Array, int]]:
-            for number, (raw, count) in enumerate(_batches(split)):
+            for raw, count in _batches(split):
                 drawn = preparation_keys(name, raw["position"])
-                yield of_batch(learned, raw, drawn, *([] if keys is None else [keys[number]])), count
+                yield (
+                    of_batch(learned, raw, drawn, *([] if key is None else [example_keys(key, raw["position"])])),
+                    count,
+                )
 
         return _joined(found())
 

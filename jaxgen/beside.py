@@ -10,11 +10,13 @@ _SAME_QUESTION = {"noise": "samples"}
 
 
 def check_comparable(own: Shown, other: Shown) -> None:
-    """Refuses runs on other data: pictures beside one another are of the same examples.
+    """Refuses a run beside itself, and runs on other data: pictures beside one another are of the same examples.
 
     Raises:
-      UserError: naming both data sets.
+      UserError: naming the folder, or both data sets.
     """
+    if own.run.path.resolve() == other.run.path.resolve():
+        raise UserError(f"{other.run.path} is the run itself; give the folder of another one beside it")
     data, others = own.run.config["data"], other.run.config["data"]
     if data["fingerprint"] != others["fingerprint"]:
         raise UserError(

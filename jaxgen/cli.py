@@ -21,7 +21,7 @@ _LESS = {
     "train": "lower --batch-size, --seeds, or the model's sizes, such as --hidden and --latents",
     "evaluate": "lower --importance-samples",
     "sample": "lower --num",
-    "impute": "lower --num or --draws",
+    "impute": "lower --num",
 }
 
 #: What one does first, in the README too.

@@ -38,8 +38,8 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "value": ("", "of the game: minus the discriminator's loss"),
 }
 
-#: Figures that say again what another one says, where that is there.
-SAID_TWICE = {"rate": "kl", "distortion": "nll"}
+#: Figures that say again what another one says, where that is there with the same number.
+SAID_TWICE = {"rate": "kl", "distortion": "nll", "loss": "nll"}
 
 #: What shows that a loss is a log-likelihood's, and so in nats.
 _IN_NATS = ("nll", "elbo", "log_px", "kl", "code_bits")
@@ -62,7 +62,7 @@ def figure_rows(figures: Mapping[str, Any], run: Mapping[str, Any]) -> list[Figu
       figures: a number each, or one for each replica.
       run: what the notes tell of it: the arguments of its model, and ``num_modes`` of its data.
     """
-    scalars = [name for name in figures if not last_part(name).isdigit() and SAID_TWICE.get(name) not in figures]
+    scalars = [name for name in figures if not last_part(name).isdigit() and not _said_twice(name, figures)]
     order = {name: position for position, name in enumerate(MEANINGS)}
     rows = []
     for name in sorted(scalars, key=lambda name: order.get(last_part(name), len(order))):
@@ -71,6 +71,11 @@ def figure_rows(figures: Mapping[str, Any], run: Mapping[str, Any]) -> list[Figu
         unit, note = _meaning(last_part(name), figures, run)
         rows.append(FigureRow(name, float(values.mean()), spread, unit, note))
     return rows
+
+
+def _said_twice(name: str, figures: Mapping[str, Any]) -> bool:
+    other = SAID_TWICE.get(name)
+    return other is not None and other in figures and np.array_equal(figures[name], figures[other])
 
 
 def _meaning(name: str, figures: Mapping[str, Any], run: Mapping[str, Any]) -> tuple[str, str]:

@@ -83,7 +83,8 @@ class Model(NamedTuple):
       posterior: ``(params, statistics, x) -> (mean, logvar)`` where it is Gaussian.
       impute: ``(params, statistics, x, key, n, *, method, draws, noise) -> [n, batch, *shape]``: several completions of
         what is NaN in ``x``, from as many ``draws`` or turns of the ``method``, "importance" or "gibbs"; with ``noise``
-        values are drawn, without it they are the decoder's means. The three have defaults.
+        values are drawn, without it they are the decoder's means. The three have defaults. ``key`` may be one for each
+        example, [batch]: what is drawn for an example depends on its own alone.
       corrupt: ``(key, x) -> x``: what a denoising model is shown, so that pictures can show it too.
       optimizers: ``learning_rate -> {player: optax.GradientTransformation}``; ``None`` is Adam for every player.
       objective: the evaluated figure that the best checkpoint minimizes, in the mean over replicas; ``None`` keeps the

@@ -36,6 +36,9 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Gradient norms", "norm of the gradient", ("grad_norm",)),
 )
 
+#: What is counted, of which no half is there.
+_COUNTED = ("modes", "links", "layer")
+
 
 def curves(history: list[dict[str, Any]], *, nats: bool) -> Iterator[Drawn]:
     """One picture for the terms that belong together, of those that were logged, and one for each unknown term.
@@ -57,7 +60,7 @@ def curves(history: list[dict[str, Any]], *, nats: bool) -> Iterator[Drawn]:
         caption = "On " + " and ".join(where[kind] for kind in sorted(kinds, reverse=True))
         caption += " (dots)." if len(kinds) > 1 else "."
         label = unit if nats or unit != "nats" else members[0]
-        figure = plots.curves(history, names=names, ylabel=label or title)
+        figure = plots.curves(history, names=names, ylabel=label or title, whole=members[0] in _COUNTED)
         yield Drawn(f"curves_{members[0]}", title, caption, "Training", figure)
 
 
@@ -75,7 +78,7 @@ def pictures(shown: Shown, figures: Mapping[str, Any]) -> Iterator[Drawn]:
         yield _completions(shown)
     if model.sample and shown.drawable:
         yield _samples(shown)
-    shares = _kl_of_latents(figures)
+    shares = _entries(figures, "kl_dim")
     if model.encode and len(shown.x) > 1:
         codes = shown.encode(len(shown.x))
         if model.codes is not None:
@@ -85,6 +88,14 @@ def pictures(shown: Shown, figures: Mapping[str, Any]) -> Iterator[Drawn]:
     if shares is not None:
         caption = "Mean KL of each latent's posterior to the prior, over the test split."
         yield Drawn("kl_dim", "KL by latent", caption, "Latents", plots.latent_usage(shares))
+    norms = _entries(figures, "group_norm")
+    if norms is not None and model.latents is not None:
+        caption = (
+            "How strongly each latent reaches each group of variables: the norm of its weights into the group's "
+            "generator. Blank is exactly 0: there is no link."
+        )
+        figure = plots.group_links(norms.reshape(model.latents, -1))
+        yield Drawn("group_links", "Latents that drive groups", caption, "Latents", figure)
 
 
 def _reconstructions(shown: Shown) -> Drawn:
@@ -147,7 +158,8 @@ def sample_figure(shown: Shown, values: np.ndarray) -> Figure:
     return plots.points(values, centers=modes.centers, radius=3 * modes.scale)
 
 
-def _kl_of_latents(figures: Mapping[str, Any]) -> np.ndarray | None:
-    names = [name for name in figures if name.startswith("kl_dim/")]
+def _entries(figures: Mapping[str, Any], vector: str) -> np.ndarray | None:
+    """A vector of figures, which stand there one by one; ``None`` where there is none of that name."""
+    names = [name for name in figures if name.startswith(f"{vector}/")]
     ordered = sorted(names, key=lambda name: int(last_part(name)))
     return np.array([figures[name] for name in ordered]) if names else None

@@ -214,6 +214,9 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: st
     path, run = Path(path), open_run(path, index=index, which=which)
     shown, history = Shown(run, _dataset(run.config)), _history(path / "metrics.jsonl")
     figures = _figures(run, history)
+    if figures and "mutual_information" not in figures and run.model.posterior is not None:
+        every = run if run.config["options"]["seeds"] == 1 else open_run(path, index=None, which=which)
+        figures |= _information(every, shown.dataset)
     drawn, subtitle = list(_all_pictures(run, figures, index)), _subtitle(shown, index)
     if beside is not None:
         other = _other(shown, Path(beside), which)

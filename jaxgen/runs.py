@@ -26,6 +26,7 @@ from jaxgen.data.sources import prepared_in
 from jaxgen.errors import UserError, nearest
 from jaxgen.folder import claim, describe, read_config
 from jaxgen.model import Batch, Model, example_keys
+from jaxgen.told import check_learnable
 from jaxgen.training import Checkpoints, Options, Result
 from jaxgen.training import train as train_model
 from jaxgen.training.checkpoint import Restored
@@ -163,6 +164,7 @@ def train(
     dataset = load(data, data_dir=data_dir, seed=options.seed, scale=data_scale)
     arguments = complete(name, arguments, dataset)
     model = build(name, arguments)
+    check_learnable(dataset, model.condition)
     if not (Path(workdir) / "config.json").exists():  # a run that was begun goes on with what it was begun with
         check_used(arguments, {p.name: p.default for p in inspect.signature(factory(name)).parameters.values()})
     # Whatever can be refused is refused before the folder is claimed, so that the corrected command can have it.
@@ -171,6 +173,7 @@ def train(
     _check_dequantize(dataset, options)
     check_values(dataset, model.domain, binarized=options.binarize != "none", allow_missing=model.missing)
     _warn_of_width(arguments, platform=devices.local[0].platform)
+    _warn_of_pretraining(arguments, steps=steps)
     kind = f"{devices.num_global} × {devices.local[0].device_kind}"
     came_from = prepared_in(data, data_dir=data_dir) or data_dir
     config = describe(name, arguments, dataset, options, data_dir=came_from, devices=kind)
@@ -241,6 +244,17 @@ def _warn_of_width(arguments: Mapping[str, Any], *, platform: str) -> None:
     if platform == "cpu" and network != "mlp" and widest > _WIDE:
         warnings.warn(
             f"--network {network} with {widest} channels takes seconds a step on a CPU; --hidden 32 64 is quick",
+            stacklevel=3,
+        )
+
+
+def _warn_of_pretraining(arguments: Mapping[str, Any], *, steps: int) -> None:
+    """Layers may be wanted one by one, but nobody should take them for a whole that was trained."""
+    updates = arguments.get("pretrain", 0) * (len(arguments.get("hidden", ())) + 1)
+    if updates and steps <= updates:
+        warnings.warn(
+            f"all {steps} steps go into pre-training, which takes {updates}, --pretrain {arguments['pretrain']} for "
+            f"each layer: the layers are never trained together; give more --steps or a smaller --pretrain",
             stacklevel=3,
         )
 

@@ -1,5 +1,8 @@
 """Codes out of a run and back, and completions, through files."""
 
+import inspect
+import warnings
+
 import jax
 import numpy as np
 import pytest
@@ -216,6 +219,42 @@ def test_the_columns_of_a_table_keep_their_names(folder, tmp_path):
         assert np.argwhere(~archive["mask"]).tolist() == [[5, 1]]
 
 
+def test_completions_of_an_example_depend_on_its_position_alone(run, tmp_path, monkeypatch):
+    mask = write_mask(tmp_path / "mask.npy", np.arange(64).reshape(8, 8) % 2 > 0)
+    whole, parts = (
+        np.load(apply.impute(run.path, mask=mask, num=2, draws=6, noise=True, out=tmp_path / str(size)))["x"]
+        for size in (500, 64)
+        if not monkeypatch.setattr(apply, "_BATCH", size)
+    )
+    np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(whole[:, 0], whole[:, 64])
+
+
+def test_a_method_that_there_is_not_and_completions_beyond_the_draws_are_named(run, tmp_path):
+    with pytest.raises(UserError, match="--method 'mice' is not known"):
+        inspect.unwrap(apply.impute)(run.path, method="mice")
+    mask = write_mask(tmp_path / "mask.npy", np.arange(64).reshape(8, 8) % 2 > 0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        apply.impute(run.path, mask=mask, num=3, draws=2, out=tmp_path / "few")
+    assert "--num 3 completions are chosen among --draws 2" in str(caught[0].message)
+
+
+def test_a_mask_that_hides_a_part_of_a_category_is_refused(folder, tmp_path):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(20, 1)), np.eye(3)[rng.integers(3, size=20)]], axis=1).astype(np.float32)
+    np.savez(tmp_path / "table.npz", x=x, columns=[1, 3])
+    options, arguments = STEPS._replace(steps=1, batch_size=4), {"hidden": (), "likelihood": "mixed"}
+    path, data = folder / "mixed", str(tmp_path / "table.npz")
+    runs.train("vae", arguments, data=data, workdir=path, options=options, quiet=True)
+    mask = write_mask(tmp_path / "mask.npy", np.array([True, True, False, True]))
+    with pytest.raises(UserError, match="hides 1 of the 3 entries of column 2, a category, in example 0"):
+        apply.impute(path, mask=mask)
+    mask = write_mask(tmp_path / "mask.npy", np.array([True, False, False, False]))
+    with np.load(apply.impute(path, mask=mask, num=2, draws=4, noise=True)) as archive:
+        assert np.all(archive["x"][:, :, 1:].sum(axis=-1) == 1)
+
+
 def write_mask(path, mask):
     np.save(path, mask)
     return path
@@ -225,7 +264,7 @@ def write_mask(path, mask):
     ("mask", "message"),
     [
         (np.ones((297, 8, 8), bool), "nothing is missing in digits"),
-        (np.zeros((297, 8, 8), bool), "everything is missing in digits"),
+        (np.zeros((297, 8, 8), bool), "every value of digits is hidden; a mask is True where"),
         (
             np.ones((297, 8, 7), bool),
             r"shape \(297, 8, 7\); give booleans of shape \(297, 8, 8, 1\), or \(8, 8, 1\) for one",

@@ -1,6 +1,7 @@
 """One run's pictures with another's beside them: an autoencoder's beside a VAE's."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -24,6 +25,11 @@ def folders(tmp_path_factory):
         arguments = SMALL | ({"importance_samples": 0} if model == "vae" else {})
         runs.train(model, arguments, data=str(data), workdir=folder / name, options=OPTIONS, num_devices=1, quiet=True)
     return folder
+
+
+def test_a_run_does_not_stand_beside_itself(folders):
+    with pytest.raises(UserError, match="vae is the run itself; give the folder of another one"):
+        report.write(folders / "vae", beside=folders / "ae" / ".." / "vae")
 
 
 def titles(page):
@@ -56,8 +62,9 @@ def test_each_picture_has_its_fellow_next_to_it_and_the_rest_comes_last(folders,
 
 
 def test_two_runs_of_one_model_are_called_by_their_folders(folders):
-    report.write(folders / "ae", beside=folders / "ae")
-    assert f"Latents: {folders / 'ae'}" in titles(folders / "ae" / "report.html")
+    shutil.copytree(folders / "ae", folders / "again")
+    report.write(folders / "ae", beside=folders / "again")
+    assert {f"Latents: {folders / name}" for name in ("ae", "again")} <= {*titles(folders / "ae" / "report.html")}
 
 
 def test_runs_of_other_data_are_refused(folders):

@@ -22,6 +22,7 @@ from jaxgen.model import Aux, Model
 from jaxgen.pictures import curves, pictures
 from jaxgen.shown import Shown
 from jaxgen.training import Options
+from jaxgen.training import evaluate as evaluation
 
 OPTIONS = Options(steps=2, batch_size=16, log_every=1, evaluate_every=1)
 SMALL = {"hidden": (8,), "likelihood": "gaussian"}
@@ -103,6 +104,21 @@ def test_completions_keep_the_upper_half_and_redraw_the_lower(shown):
     assert (np.abs(lower[:, 0] - lower[:, 1]).max(axis=(1, 2)) > 0).any()
     assert np.abs(parts[:, 2, 4:] - clipped(run.x[:6])[:, 4:]).max() > 0.1
     assert "what is shown is kept" in picture.caption
+
+
+def test_the_links_of_latents_to_groups_are_those_of_the_weights(shown, digits):
+    run = shown("oi_vae", {"latents": 3, "hidden": (), "importance_samples": 0})
+    weights = run.run.params["vae"]["decoder"]["params"]["W"].at[1, 5].set(0)
+    run.run.params["vae"]["decoder"]["params"]["W"] = weights
+    batch = {name: jnp.asarray(a[:4]) for name, a in run.batch.items()} | {"position": jnp.arange(4)}
+    values = run.model.evaluate(run.run.params, run.run.statistics, batch, jax.random.key(0))
+    figures = evaluation.summarize(run.model, {k: np.asarray(v.mean(axis=0)) for k, v in values.items()}, replicas=1)
+    axes = drawn(run, figures)["group_links"].figure.axes[0]
+    shades = axes.images[0].get_array()
+    order = [int(label.get_text()) - 1 for label in axes.get_xticklabels()]
+    norms = np.linalg.norm(weights, axis=-1)
+    np.testing.assert_allclose(shades.filled(0), norms[order].T, rtol=1e-5)
+    assert np.argwhere(np.ma.getmaskarray(shades)).tolist() == [[5, order.index(1)]]
 
 
 def test_what_was_not_observed_is_hatched_and_never_orange(shown, digits):
@@ -267,6 +283,7 @@ def test_figures_have_units_where_these_are_known_and_are_said_once():
     assert list(rows) == ["nll", "kl", "loss"]
     assert (rows["kl"].value, rows["kl"].spread) == (2.0, pytest.approx(2**0.5))
     assert rows["loss"].unit == "nats"
+    assert [row.name for row in figure_rows({"loss": [4.0, 5.0], "nll": [4.0, 5.0]}, {})] == ["nll"]
     [alone] = figure_rows({"loss": 4.0}, {})
     assert alone.unit == ""
     assert not in_nats({"loss": 4.0})
@@ -279,6 +296,14 @@ def test_figures_have_units_where_these_are_known_and_are_said_once():
     assert (value["minimax"].unit, value["hinge"].unit) == ("nats", "")
     [modes] = figure_rows({"modes": 3.0}, {"num_modes": 8})
     assert modes.note.startswith("of 8,")
+
+
+def test_the_page_tells_the_information_that_evaluate_would(trained):
+    """Of all replicas, though the pictures are of one; what `evaluate` found is not sought again."""
+    page = report.write(trained, index=1).read_text(encoding="utf-8")
+    rows = {row.name: row for row in report.evaluate(trained)}
+    (trained / "evaluation.json").unlink()
+    assert f">{report.format_figure(rows['mutual_information'].value, rows['mutual_information'].spread)}" in page
 
 
 def notes(path):

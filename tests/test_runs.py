@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import warnings
 import zlib
 from pathlib import Path
 
@@ -25,6 +26,19 @@ from jaxgen.training.options import num_steps
 
 ARGUMENTS = {"hidden": (8,), "latents": 2, "importance_samples": 0, "likelihood": "gaussian"}
 OPTIONS = Options(steps=6, batch_size=16, seeds=2, evaluate_every=2, learning_rate=0.05)
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(7, True), (12, True), (13, False)])
+def test_a_run_that_ends_within_pre_training_says_so(steps, warned):
+    arguments = {"pretrain": 4, "hidden": (8, 8)}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        runs._warn_of_pretraining(arguments, steps=steps)
+        runs._warn_of_pretraining(arguments | {"pretrain": 0}, steps=1)
+        runs._warn_of_pretraining({}, steps=1)
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == warned
+    assert all(f"all {steps} steps go into pre-training, which takes 12, --pretrain 4" in text for text in said)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,10 +45,8 @@ def check_values(dataset: Dataset, domain: str, *, binarized: bool = False, allo
         raise UserError(f"{dataset.name}: the scale must be a positive number, got {dataset.scale:g}.")
     check_arrays(dataset)
     count_grey = domain == "binary" and not binarized
-    seen = [_survey(split["x"], dataset.scale, count_grey=count_grey) for split in (dataset.train, dataset.test)]
-    for split_name, split, survey in zip(("train", "test"), (dataset.train, dataset.test), seen):
-        if "mask" in split:
-            survey = survey._replace(num_missing=survey.num_values - np.count_nonzero(split["mask"]))
+    seen = [_survey(split, dataset.scale, count_grey=count_grey) for split in (dataset.train, dataset.test)]
+    for split_name, survey in zip(("train", "test"), seen):
         _check_finite(dataset.name, split_name, survey, allow_missing)
     if domain == "codes":
         _check_codes(dataset)
@@ -59,7 +58,7 @@ def check_values(dataset: Dataset, domain: str, *, binarized: bool = False, allo
             f"{dataset.name}: values run from {low:g} to {high:g}, outside [0, 1]: "
             f"{_remedy(low * dataset.scale, high * dataset.scale)}."
         )
-    grey = sum(survey.num_grey for survey in seen) / sum(survey.num_values for survey in seen)
+    grey = sum(survey.num_grey for survey in seen) / sum(survey.num_values - survey.num_missing for survey in seen)
     if grey > 0:
         warnings.warn(
             f"{dataset.name}: {grey:.1%} of the values are neither 0 nor 1, so binary cross-entropy is not a "
@@ -95,12 +94,45 @@ def check_arrays(dataset: Dataset) -> None:
                     f"{dataset.name}: the {name} split has {len(x)} examples but {key} of shape {array.shape}: "
                     "give one entry for each example."
                 )
+    for key in dataset.train.keys() & dataset.test.keys():
+        shapes = [split[key].shape for split in (dataset.train, dataset.test)]
+        if shapes[0][1:] != shapes[1][1:]:
+            raise UserError(
+                f"{dataset.name}: {key} of the train split has shape {shapes[0]}, of the test split {shapes[1]}: "
+                "give both splits one width."
+            )
     width = math.prod(dataset.shape)
     if dataset.columns is not None and sum(dataset.columns) != width:
         raise UserError(
             f"{dataset.name}: its columns are {sum(dataset.columns)} wide together, an example has {width} values: "
             "give the width of each column."
         )
+    for split in (dataset.train, dataset.test):
+        if "mask" in split:
+            check_categories(dataset.name, split["mask"], dataset.columns)
+
+
+def check_categories(name: str, mask: np.ndarray, columns: Sequence[int] | None) -> None:
+    """Stop where a part of a one-hot vector is hidden: a category is observed as a whole, or not at all.
+
+    Args:
+        name: of the data set.
+        mask: [examples, ...], True where a value was observed.
+        columns: widths of the columns of a table of mixed types, None where there are none.
+
+    Raises:
+        UserError: with the column and the example.
+    """
+    mask, start = mask.reshape(len(mask), -1), 0
+    for number, width in enumerate(columns or ()):
+        seen = mask[:, start : start + width].sum(axis=1)
+        odd = np.flatnonzero((seen > 0) & (seen < width))
+        if odd.size:
+            raise UserError(
+                f"{name}: the mask hides {width - seen[odd[0]]} of the {width} entries of column {number + 1}, a "
+                f"category, in example {odd[0]}: hide all of them or none."
+            )
+        start += width
 
 
 class _Survey(NamedTuple):
@@ -112,10 +144,16 @@ class _Survey(NamedTuple):
     num_infinite: int
 
 
-def _survey(x: np.ndarray, scale: float, *, count_grey: bool) -> _Survey:
+def _survey(split: Mapping[str, np.ndarray], scale: float, *, count_grey: bool) -> _Survey:
+    """Of what was observed: what a mask hides may be anything."""
+    x, mask, start = split["x"], split.get("mask"), 0
     one = int(scale) if scale == int(scale) else scale  # an integer compares with bytes as bytes, fast
     low, high, num_grey, num_missing, num_infinite = math.inf, -math.inf, 0, 0, 0
     for chunk in row_chunks(x):
+        if mask is not None:
+            observed, start = mask[start : start + len(chunk)], start + len(chunk)
+            num_missing += observed.size - int(np.count_nonzero(observed))
+            chunk = chunk[observed]
         if chunk.dtype.kind == "f":
             missing = np.isnan(chunk)
             num_missing += int(missing.sum())

@@ -48,8 +48,7 @@ def load_file(name: str) -> Dataset:
     try:
         arrays = _read_csv(name, path) if path.suffix.lower() == ".csv" else _read_numpy(path)
     except UNREADABLE as error:
-        # NumPy takes any text for a pickle, and advises what would run it.
-        reason = "it holds no arrays, or pickled ones" if "allow_pickle" in str(error) else error
+        reason = why_unreadable(error)
         raise UserError(
             f"{name} could not be read ({reason}): give arrays of numbers of one shape, saved without pickle."
         ) from error
@@ -59,6 +58,14 @@ def load_file(name: str) -> Dataset:
     dataset = make_dataset(name, train, test, scale=default_scale(train["x"]), columns=columns)
     check_arrays(dataset)
     return dataset._replace(names=None if names is None else tuple(names.tolist()), encoded=encoded)
+
+
+def why_unreadable(error: BaseException) -> str:
+    """An error of ``UNREADABLE`` in a few words, for a sentence that names the file."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    # NumPy takes any text for a pickle, and advises what would run it.
+    return "it holds no arrays, or pickled ones" if "allow_pickle" in str(error) else str(error)
 
 
 def _read_numpy(path: Path) -> dict[str, np.ndarray]:

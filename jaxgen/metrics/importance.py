@@ -11,13 +11,16 @@ from jaxtyping import Float, Key
 
 from jaxgen._checks import require_count
 
+#: 16 MiB of float32.
+MAX_ELEMENTS = 2**22
+
 
 def importance_weighted_log_likelihood(
     log_weights: Callable[[Key[Array, " count"]], Float[Array, "count batch"]],
     key: Key[Array, ""],
     *,
     num_samples: int,
-    max_elements: int = 2**22,
+    max_elements: int = MAX_ELEMENTS,
 ) -> Float[Array, " batch"]:
     r"""Importance-weighted estimate of log p(x), a lower bound on average that tightens with the samples.
 
@@ -63,7 +66,7 @@ def importance_weighted_log_likelihood(
     (shape,) = one.out_avals
     if not jnp.issubdtype(shape.dtype, jnp.floating):
         raise TypeError(f"log_weights must return floating point numbers, got {shape.dtype}")
-    count = min(num_samples, max(1, max_elements // _largest(one.jaxpr)))
+    count = _that_fit(one.jaxpr, num_samples, max_elements)
 
     def add(total: Array, chunk: Array) -> tuple[Array, None]:
         index = chunk * count + jnp.arange(count)
@@ -73,6 +76,15 @@ def importance_weighted_log_likelihood(
     start = jnp.full(shape.shape[1:], -jnp.inf, shape.dtype)
     total, _ = jax.lax.scan(add, start, jnp.arange(-(-num_samples // count)))
     return total - jnp.log(jnp.asarray(num_samples, total.dtype))
+
+
+def draws_at_a_time(of_draws: Callable[[Array], Any], num_draws: int, *, max_elements: int = MAX_ELEMENTS) -> int:
+    """How many draws ``of_draws(numbers [count])`` may make at once so that no array in it exceeds ``max_elements``."""
+    return _that_fit(jax.make_jaxpr(of_draws)(jnp.arange(1)).jaxpr, num_draws, max_elements)
+
+
+def _that_fit(of_one: Any, num_draws: int, max_elements: int) -> int:
+    return min(num_draws, max(1, max_elements // _largest(of_one)))
 
 
 def _largest(jaxpr: Any) -> int:

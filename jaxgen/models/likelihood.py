@@ -124,8 +124,9 @@ def _gaussian(shape: tuple[int, ...], scale: ScaleName, fixed_scale: float) -> L
     def observe(
         statistics: Any, outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None
     ) -> tuple[Any, Any]:
-        # At its optimum the scale's own gradient is zero over the whole batch, so none need flow through it.
-        scale = jax.lax.stop_gradient(optimal_gaussian_scale(outputs, targets, mask=mask, axis_name=device_axis()))
+        # Of the mean of −log p(x|z) over the batch the gradient through the scale is zero; of a bound that weighs the
+        # draws it is not.
+        scale = optimal_gaussian_scale(outputs, targets, mask=mask, axis_name=device_axis())
         variance, batches = jnp.square(scale), statistics["batches"]
         # The mean of the first batches, a running mean later: what it starts from does not count.
         decay = jnp.minimum(_VARIANCE_DECAY, batches / (batches + 1))
@@ -169,11 +170,11 @@ def _mixed(shape: tuple[int, ...], columns: Sequence[int] | None) -> Likelihood:
     def nll(params: Any, _statistics: Any, outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None):
         outputs, targets = jnp.asarray(outputs), jnp.asarray(targets)
         seen = jnp.ones(targets.shape, bool) if mask is None else jnp.asarray(mask)
+        targets = jnp.where(seen, targets, 0)  # before anything is multiplied: the gradient of NaN · 0 is NaN
         total = gaussian_nll(outputs[:, numbers], targets[:, numbers], scale=sigma(params), mask=seen[:, numbers])
         for block in blocks:
-            # A category is observed as a whole.
-            log_prob = jnp.where(seen[:, block], targets[:, block] * jax.nn.log_softmax(outputs[:, block]), 0)
-            total = total - log_prob.sum(axis=-1)
+            # A category is observed as a whole, or its targets are all 0.
+            total = total - (targets[:, block] * jax.nn.log_softmax(outputs[:, block])).sum(axis=-1)
         return total
 
     def each(outputs: Array, on_numbers: Callable[[Array], Array], on_block: Callable[[int, Array], Array]) -> Array:

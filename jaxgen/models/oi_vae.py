@@ -35,7 +35,7 @@ def oi_vae(
     scale: ScaleName = "per_dimension",
     fixed_scale: float = 1.0,
     beta: float = 1.0,
-    sparsity: float = 1.0,
+    sparsity: float = 3.0,
     step_ratio: float = 0.1,
     weight_decay: float = 0.001,
     importance_samples: int = 16,
@@ -59,7 +59,8 @@ def oi_vae(
         the maximum-likelihood one of each batch.
       fixed_scale: Standard deviation of a Gaussian likelihood where it is fixed, in units of the scaled data.
       beta: Weight of the KL term in training and model selection alike.
-      sparsity: Weight λ of the group lasso.
+      sparsity: Weight λ of the group lasso. At the other defaults, on the 8 rows of the small digits, 3 empties a tenth
+        of the links and costs nothing of the ELBO; 5 empties half of them and costs 5 nats.
       step_ratio: Step size η of W over the learning rate. W descends its plain gradient, since the proximal step needs
         to know η and a step of Adam has no one size. Where W moves as fast as the networks, the lasso empties it before
         they can use it: the authors use η = 1e-4, a ratio of 0.01 at their learning rate of 1e-2.
@@ -73,6 +74,8 @@ def oi_vae(
       ValueError: for numbers out of range, or groups that do not cover the example.
     """
     sizes = check_groups(groups, shape)
+    if any(width < 1 for width in group_hidden):
+        raise ValueError(f"group_hidden must be widths of at least 1, got {group_hidden}")
     if group_width < 1 or sparsity < 0 or step_ratio <= 0 or weight_decay < 0:
         raise ValueError(
             f"group_width must be at least 1, step_ratio positive, sparsity and weight_decay not negative, "

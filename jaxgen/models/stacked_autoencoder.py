@@ -9,9 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from jax import Array
-from jaxtyping import Float, PyTree
+from jaxtyping import PyTree
 
 from jaxgen.losses import gaussian_nll
 from jaxgen.model import Aux, Batch, Model, Params, example_keys
@@ -36,8 +35,11 @@ def stacked_autoencoder(
 ) -> Model:
     """Stacked autoencoder: each layer pre-trained on the code of the layers below, then all fine-tuned together.
 
-    Layer l first learns to give back its own input h from its code, ½‖ĥ − h‖² (−log p(x | code) for the lowest), with
-    the layers below frozen; after the last, the whole is trained on −log p(x | code).
+    Layer l first learns to give back its own input h from its code, −log N(h; ĥ, I) = ½‖ĥ − h‖² and a constant
+    (−log p(x | code) for the lowest), with the layers below frozen; after the last, the whole is trained on
+    −log p(x | code). The loss in training is that of the layer that is learned, the nll in evaluation that of the whole
+    stack. It says little before the whole is trained, so that with pre-training the last checkpoint is kept, not the
+    best.
 
     Args:
       shape: Shape of one example, taken from the data.
@@ -60,17 +62,22 @@ def stacked_autoencoder(
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
     observed = make_likelihood(likelihood, shape)
+    encoder, decoder = MLP(hidden, (latents,), activation), MLP(tuple(reversed(hidden)), shape, activation)
     whole = deterministic(
         _PLAYER,
         latents=latents,
-        encoder=MLP(hidden, (latents,), activation),
-        decoder=MLP(tuple(reversed(hidden)), shape, activation),
+        encoder=encoder,
+        decoder=decoder,
         observed=observed,
     )
-    stack = _Stack(
-        whole, (*hidden, latents), ACTIVATIONS[activation], observed, pretrain, make_corruption(corruption, level)
+    stack = _Stack(whole, encoder, decoder, observed, pretrain, make_corruption(corruption, level))
+    return whole._replace(
+        init=stack.init,
+        losses={_PLAYER: stack.loss},
+        evaluate=stack.evaluate,
+        optimizers=stack.optimizers,
+        objective=None if pretrain else "nll",
     )
-    return whole._replace(init=stack.init, losses={_PLAYER: stack.loss}, optimizers=stack.optimizers)
 
 
 @dataclass(frozen=True)
@@ -79,23 +86,23 @@ class _Stack:
 
     Attributes:
       whole: the autoencoder of all layers.
-      widths: of the encoder's layers; the last is the code.
-      activation: between layers.
+      encoder: its layers, the last of which gives the code.
+      decoder: as many, which mirror them.
       observed: −log p(x | outputs).
       pretrain: updates of each layer alone.
       corrupt: ``(keys, h) -> h``, noise on the input of the layer that is learned.
     """
 
     whole: Model
-    widths: tuple[int, ...]
-    activation: Callable[[Array], Array]
+    encoder: MLP
+    decoder: MLP
     observed: Likelihood
     pretrain: int
     corrupt: Callable[[Array, Array], Array]
 
     @property
     def num_layers(self) -> int:
-        return len(self.widths)
+        return self.encoder.num_layers
 
     def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
         params, statistics = self.whole.init(key, batch)
@@ -107,26 +114,24 @@ class _Stack:
             return jnp.full_like(updates, self.num_layers)
         return jnp.minimum(updates // self.pretrain, self.num_layers)
 
-    def dense(self, params: Params, part: str, index: int, width: int, h: Array) -> Array:
-        return jnp.asarray(nn.Dense(width).apply({"params": params[_PLAYER][part]["params"][f"Dense_{index}"]}, h))
-
-    def up(self, params: Params, layer: int, h: Array) -> Float[Array, "batch width"]:
-        h = self.dense(params, "encoder", layer, self.widths[layer], h)
-        return h if layer == self.num_layers - 1 else self.activation(h)
+    def through(self, params: Params, part: str, layers: slice, h: Array) -> Array:
+        """What some layers of the encoder or the decoder make of their input."""
+        network = self.encoder if part == "encoder" else self.decoder
+        return jnp.asarray(network.apply(params[_PLAYER][part], h, layers=layers))
 
     def layer_loss(self, layer: int, params: Params, statistics: Any, batch: Batch, key: Array) -> Array:
-        """½‖ĥ − h‖² of one layer's input h, or −log p(x | code) of the lowest one."""
+        """−log N(h; ĥ, I) of one layer's input h, or −log p(x | code) of the lowest one."""
         x, mask = batch["x"].astype(jnp.promote_types(batch["x"].dtype, jnp.float32)), batch.get("mask")
-        h = (x if mask is None else jnp.where(mask, x, 0)).reshape(len(x), -1)
-        for below in range(layer):
-            h = self.up(params, below, h)
-        h = jax.lax.stop_gradient(h)
-        code = self.up(params, layer, self.corrupt(example_keys(key, batch["position"]), h))
-        back = self.dense(params, "decoder", self.num_layers - 1 - layer, h.shape[-1], code)
+        h = x if mask is None else jnp.where(mask, x, 0)
+        h = jax.lax.stop_gradient(self.through(params, "encoder", slice(layer), h))
+        noisy = self.corrupt(example_keys(key, batch["position"]), h)
+        code = self.through(params, "encoder", slice(layer, layer + 1), noisy)
+        mirrored = self.num_layers - 1 - layer
+        back = self.through(params, "decoder", slice(mirrored, mirrored + 1), code)
         if layer:
-            return gaussian_nll(self.activation(back), h).mean()
+            return gaussian_nll(back, h).mean()
         likelihood, in_use = params[_PLAYER]["likelihood"], statistics["likelihood"]
-        return self.observed.nll(likelihood, in_use, back.reshape(x.shape), x, mask=mask).mean()
+        return self.observed.nll(likelihood, in_use, back, x, mask=mask).mean()
 
     def loss(self, params: Params, statistics: Any, batch: Batch, key: Array, train: bool) -> tuple[Array, Aux]:
         def fine_tuning(params: Params, statistics: Any, batch: Batch, key: Array) -> Array:
@@ -137,6 +142,11 @@ class _Stack:
         # One branch alone is computed; of replicas side by side, whose counts are a vector, every branch is.
         value = jax.lax.switch(phase, branches, params, statistics, batch, key)
         return value, Aux({"layer": phase + 1.0}, {**statistics, "updates": statistics["updates"] + train})
+
+    def evaluate(self, params: Params, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:
+        """Of the whole stack; its nll is no loss of a layer, and is not called so."""
+        values = self.whole.evaluate(params, statistics, batch, key)
+        return {name: value for name, value in values.items() if name != "loss"}
 
     def layer_of(self, path: tuple[Any, ...], _: Array) -> str:
         part, name = path[0].key, path[2].key

@@ -37,6 +37,7 @@ def variational(
     samples: int = 1,
     bound: Bound = "elbo",
     importance_samples: int = 16,
+    figures: Callable[..., dict[str, Array]] | None = None,
 ) -> Model:
     """A model with one player from the parts of a variational autoencoder.
 
@@ -47,6 +48,8 @@ def variational(
       samples: draws of z for each example in the objective.
       bound: of log p(x) in the objective; the importance-weighted one takes no penalty.
       importance_samples: draws for the estimate of log p(x) in evaluation; 0 leaves it out.
+      figures: ``(z [count, batch, *latent], batch) -> {metric: [batch, ...]}``, what evaluation tells besides of the
+        draws that its other figures are from.
 
     Raises:
       ValueError: if there are fewer samples than one, or importance samples than none.
@@ -61,7 +64,12 @@ def variational(
         losses={parts.player: make_loss(parts, penalty=penalty, samples=samples, bound=bound)},
         turns={parts.player: 1},
         evaluate=make_evaluate(
-            parts, kl_weight=kl_weight, samples=samples, bound=bound, importance_samples=importance_samples
+            parts,
+            kl_weight=kl_weight,
+            samples=samples,
+            bound=bound,
+            importance_samples=importance_samples,
+            figures=figures,
         ),
         summarize=summarize,
         encode=parts.encode,
@@ -111,7 +119,13 @@ def make_loss(parts: Parts, *, penalty: Penalty, samples: int, bound: Bound) -> 
 
 
 def make_evaluate(
-    parts: Parts, *, kl_weight: float, samples: int, bound: Bound, importance_samples: int
+    parts: Parts,
+    *,
+    kl_weight: float,
+    samples: int,
+    bound: Bound,
+    importance_samples: int,
+    figures: Callable[..., dict[str, Array]] | None = None,
 ) -> Callable[..., dict[str, Array]]:
     """The terms of the loss for each example, from exact draws, and log p(x) by importance sampling."""
     latent, observed = parts.latent, parts.observed
@@ -143,7 +157,7 @@ def make_evaluate(
             values["log_px"] = importance_weighted_log_likelihood(
                 log_weights, importance_key, num_samples=importance_samples
             )
-        return values
+        return values if figures is None else values | figures(draws.z, batch)
 
     return evaluate
 

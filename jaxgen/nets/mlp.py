@@ -32,9 +32,17 @@ class MLP(nn.Module):
     shape: Sequence[int]
     activation: str = "relu"
 
+    @property
+    def num_layers(self) -> int:
+        return len(self.hidden) + 1
+
     @nn.compact
-    def __call__(self, x: Float[ArrayLike, "batch ..."]) -> Float[Array, "batch ..."]:
-        x = jnp.reshape(x, (jnp.shape(x)[0], -1))
-        for width in self.hidden:
-            x = ACTIVATIONS[self.activation](nn.Dense(width)(x))
-        return nn.Dense(math.prod(self.shape))(x).reshape(x.shape[0], *self.shape)
+    def __call__(self, x: Float[ArrayLike, "batch ..."], layers: slice = slice(None)) -> Float[Array, "batch ..."]:
+        """The outputs, or what some of the layers make of their own input; of none it is the input, flat."""
+        h = jnp.asarray(x).reshape(jnp.shape(x)[0], -1)
+        for index in range(self.num_layers)[layers]:
+            last = index == len(self.hidden)
+            # The names are those that Flax would give: files of earlier runs hold them.
+            h = nn.Dense(math.prod(self.shape) if last else self.hidden[index], name=f"Dense_{index}")(h)
+            h = h.reshape(h.shape[0], *self.shape) if last else ACTIVATIONS[self.activation](h)
+        return h

@@ -25,6 +25,7 @@ def curves(
     *,
     names: Sequence[str],
     ylabel: str = "nats",
+    whole: bool = False,
     title: str | None = None,
 ) -> Figure:
     """Learning curves by term: training thin, evaluation dotted; replicas as their mean with ± one deviation.
@@ -37,6 +38,7 @@ def curves(
             with one number a replica, for each name.
         names: the terms to draw; a name that no log point holds is left out.
         ylabel: what is measured, with its unit.
+        whole: whether it is counted, so that the ticks are whole numbers.
         title: heading inside the figure.
 
     Returns:
@@ -68,6 +70,8 @@ def curves(
     axes.grid(True, axis="y")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if whole:
+        axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     _legend(axes, colors, kinds)
     return figure
 

@@ -111,6 +111,38 @@ def test_arrays_that_do_not_fit():
         check_values(dataset([[0.0]])._replace(train={"x": ragged}), "real")
 
 
+def test_what_a_mask_hides_is_neither_out_of_range_nor_grey():
+    x = np.array([[0.0, 1.0, 0.5, -7.0], [1.0, 0.0, 0.25, np.inf]], np.float32)
+    mask = np.array([[True, True, True, False], [True, True, False, False]])
+    made = dataset(x)._replace(train={"x": x, "mask": mask}, test={"x": x[:1], "mask": mask[:1]})
+    with pytest.warns(UserWarning, match="25.0% of the values are neither 0 nor 1"):  # 2 of the 8 that are seen
+        check_values(made, "binary", allow_missing=True)
+    with pytest.raises(UserError, match="3 of 8 values of the train split are missing"):
+        check_values(made, "unit")
+
+
+def test_both_splits_have_one_width_of_everything():
+    x = np.zeros((4, 2), np.float32)
+    made = dataset(x)._replace(
+        train={"x": x, "condition": np.zeros((4, 2))}, test={"x": x, "condition": np.zeros((4, 3))}
+    )
+    with pytest.raises(UserError, match=r"condition of the train split has shape \(4, 2\), of the test split \(4, 3\)"):
+        check_values(made, "real")
+
+
+def test_a_category_is_observed_as_a_whole_or_not_at_all():
+    x = np.zeros((4, 6), np.float32)
+    mask = np.ones((4, 6), bool)
+    mask[0, 0] = mask[1, 3:5] = False
+    mask[2, 1:3] = False
+    made = dataset(x)._replace(columns=(1, 2, 2, 1))
+    check_values(made._replace(train={"x": x, "mask": mask}), "real", allow_missing=True)
+    mask[3, 4] = False
+    with pytest.raises(UserError, match="hides 1 of the 2 entries of column 3, a category, in example 3"):
+        check_values(made._replace(train={"x": x, "mask": mask}), "real", allow_missing=True)
+    check_values(dataset(x)._replace(train={"x": x, "mask": mask}), "real", allow_missing=True)
+
+
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan])
 def test_scale_must_be_positive(scale):
     with pytest.raises(UserError, match="scale must be a positive number"):

@@ -86,7 +86,7 @@ def test_pairs_have_the_same_labels_and_head_and_no_encoder_heeds_its_neighbours
 
 def test_encoders_are_those_of_the_replicas_and_the_untrained_are_new(tmp_path):
     arguments = {"hidden": (12,), "latents": 5, "pretrain": 2}
-    options = Options(steps=4, batch_size=40, seeds=2)
+    options = Options(steps=5, batch_size=40, seeds=2)
     runs.train("stacked_autoencoder", arguments, data="digits", workdir=tmp_path, options=options, quiet=True)
     ours, fresh, x = classifier.trained(tmp_path, 2), classifier.untrained(tmp_path, 2), DIGITS[1].x[:3]
     for index in range(2):

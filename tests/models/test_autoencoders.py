@@ -165,6 +165,18 @@ def test_without_pre_training_all_layers_move_from_the_start():
     assert moved(history[0], history[1]) == [True] * 3
 
 
+@pytest.mark.parametrize(("pretrain", "objective"), [(0, "nll"), (3, None)])
+def test_no_checkpoint_is_the_best_by_a_figure_of_the_whole_while_layers_are_learned(pretrain, objective):
+    """Evaluation tells of the whole stack: its nll, as the fine-tuned loss is, and not the loss of a layer."""
+    model = stacked_autoencoder(**STACK, pretrain=pretrain)
+    params, statistics = jax.jit(model.init)(KEY, BATCH)
+    figures = model.evaluate(params, statistics, BATCH, KEY)
+    assert (model.objective, {*figures}) == (objective, {"nll", "squared_error"})
+    statistics = {**statistics, "updates": jnp.asarray(3 * pretrain)}
+    loss, _ = model.losses["autoencoder"](params, statistics, BATCH, KEY, True)
+    np.testing.assert_allclose(figures["nll"].mean(), loss, rtol=1e-5)
+
+
 @pytest.mark.parametrize("corruption", ["none", "masking"])
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_a_layer_s_loss_is_the_error_of_its_own_input(x64, layer, corruption):

@@ -1,10 +1,13 @@
 """Examples of which a part is missing: losses over what was observed, completions against the exact conditional."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen.metrics.importance import MAX_ELEMENTS, _largest, draws_at_a_time
 from jaxgen.models import autoencoder, info_vae, vae
 from jaxgen.models.likelihood import SCALE_FLOOR, make_likelihood
 
@@ -96,6 +99,42 @@ def test_counts_below_one_are_refused(arguments, message):
         model.impute(params, statistics, X, KEY, **({"n": 1} | arguments))
 
 
+@pytest.mark.parametrize("method", ["importance", "gibbs"])
+def test_what_is_drawn_for_an_example_depends_on_its_own_key_alone(x64, method):
+    """Not on its batch mates, nor on its place among them; one key is one for each place."""
+    model, params, statistics = linear_vae(proposal=WIDE)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(KEY, jnp.arange(3))
+    x = np.concatenate([X, X[:1]])
+
+    def impute(x, keys):
+        return np.asarray(model.impute(params, statistics, x, keys, 5, method=method, draws=6, noise=True))
+
+    whole = impute(x, keys)
+    np.testing.assert_array_equal(impute(x, KEY), whole)
+    np.testing.assert_allclose(impute(x[::-1].copy(), keys[::-1]), whole[:, ::-1], rtol=1e-12)
+    np.testing.assert_allclose(impute(x[1:2], keys[1:2]), whole[:, 1:2], rtol=1e-12)
+    assert np.abs(whole[:, 0] - whole[:, 2])[:, np.isnan(X[0])].min() > 1e-6
+
+
+def test_the_largest_array_does_not_grow_with_the_draws():
+    model, params, statistics = linear_vae()
+
+    def largest(draws):
+        traced = jax.make_jaxpr(lambda key: model.impute(params, statistics, X, key, 3, draws=draws))(KEY)
+        return _largest(traced.jaxpr)
+
+    assert largest(10**8) == largest(10**7) <= MAX_ELEMENTS
+
+
+@pytest.mark.parametrize("max_elements", [1, 40, 10**6])
+def test_completions_do_not_depend_on_how_many_draws_are_made_at_a_time(x64, monkeypatch, max_elements):
+    model, params, statistics = linear_vae(proposal=WIDE)
+    expected = model.impute(params, statistics, X, KEY, 4, draws=7)
+    at_once = partial(draws_at_a_time, max_elements=max_elements)
+    monkeypatch.setattr("jaxgen.models.imputation.draws_at_a_time", at_once)
+    np.testing.assert_allclose(model.impute(params, statistics, X, KEY, 4, draws=7), expected, rtol=1e-12)
+
+
 FACTORIES = {
     "vae": lambda: vae(shape=(6,), latents=2, hidden=(5,), likelihood="gaussian", importance_samples=3),
     "optimal": lambda: vae(shape=(6,), latents=2, hidden=(5,), likelihood="gaussian", scale="optimal"),
@@ -117,7 +156,7 @@ def test_what_is_hidden_changes_neither_loss_nor_gradient_nor_figures(x64, name)
     mask[1, 1:4] = False
     batches = [
         {"x": jnp.asarray(np.where(mask, x, hidden)), "mask": jnp.asarray(mask), "position": jnp.arange(4)}
-        for hidden in (0.0, 0.7)
+        for hidden in (0.0, 0.7, np.nan)
     ]
     params, statistics = jax.jit(model.init)(KEY, batches[0])
     results = []
@@ -129,7 +168,9 @@ def test_what_is_hidden_changes_neither_loss_nor_gradient_nor_figures(x64, name)
         (value, aux), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params[player])
         figures = jax.jit(model.evaluate)(params, statistics, batch, KEY)
         results.append((value, aux, gradient, figures))
-    jax.tree.map(np.testing.assert_array_equal, *results)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(results))
+    for other in results[1:]:
+        jax.tree.map(np.testing.assert_array_equal, results[0], other)
     # Where all is observed, a mask is none; where something is not, less is paid for.
     whole = {"x": jnp.asarray(x), "position": jnp.arange(4)}
     plain = jax.jit(model.evaluate)(params, statistics, whole, KEY)

@@ -117,7 +117,7 @@ VARIANTS = {
     "no_kl": GAUSSIAN | {"beta": 0.0},
     "free_bits": GAUSSIAN | {"free_nats": 2.2, "beta": 0.5},
     "iwae": GAUSSIAN | {"bound": "iwae", "samples": 5},
-    "iwae_optimal": GAUSSIAN | {"bound": "iwae", "samples": 3, "scale": "shared"},
+    "iwae_optimal": GAUSSIAN | {"bound": "iwae", "samples": 3, "scale": "optimal"},
 }
 
 

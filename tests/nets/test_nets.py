@@ -183,3 +183,15 @@ def test_choices_that_make_no_network_are_refused_when_it_is_made(change, messag
         # Without the hook's own check of the annotation, as a user would call it.
         with pytest.raises(ValueError, match=message):
             inspect.unwrap(make)(*chosen.values(), activation=activation, **extra)
+
+
+def test_layers_of_an_mlp_come_one_after_the_other(x64):
+    network, x = MLP((5, 4), (3, 2), "tanh"), RNG.normal(size=(2, 3, 1))
+    params = network.init(jax.random.key(0), x)
+    whole = network.apply(params, x)
+    assert whole.shape == (2, 3, 2)
+    h = x
+    for index in range(network.num_layers):
+        np.testing.assert_array_equal(network.apply(params, x, layers=slice(index)), np.reshape(h, (2, -1)))
+        h = network.apply(params, h, layers=slice(index, index + 1))
+    np.testing.assert_array_equal(h, whole)

@@ -125,3 +125,10 @@ def test_many_latents_are_numbered_by_their_rank():
 def test_what_is_no_kl_of_latents_is_refused(kl):
     with pytest.raises(ValueError, match="one finite number a latent"):
         plots.latent_usage(np.array(kl))
+
+
+def test_what_is_counted_has_whole_ticks():
+    history = history_of([1.0, 2.0, 2.0, 3.0], name="layer")
+    ticks = plots.curves(history, names=["layer"], whole=True).axes[0].get_yticks()
+    np.testing.assert_array_equal(ticks, np.round(ticks))
+    assert (plots.curves(history, names=["layer"]).axes[0].get_yticks() % 1).any()

@@ -1,6 +1,5 @@
-"""What the further families add to the VAE: groups and exact zeros, the aggregate posterior, a condition."""
+"""What oi-VAE and InfoVAE add to the VAE: groups and exact zeros, the aggregate posterior."""
 
-import inspect
 import sys
 
 import jax
@@ -9,14 +8,12 @@ import numpy as np
 import optax
 import pytest
 import scipy.integrate
-import scipy.stats
 from slopes import slopes
 
 from jaxgen.losses import maximum_mean_discrepancy
 from jaxgen.model import AXIS, example_keys
-from jaxgen.models import conditional_vae, info_vae, oi_vae, vae
-from jaxgen.models.condition import join
-from jaxgen.models.info_vae import _prior_features, features
+from jaxgen.models import info_vae, oi_vae, vae
+from jaxgen.models.info_vae import _prior_features, features, halves, means_of_halves
 from jaxgen.models.oi_vae import check_groups, group_norms, proximal_group_lasso
 
 KEY = jax.random.key(8)
@@ -145,6 +142,11 @@ def test_groups_that_do_not_cover_the_example_are_refused(groups, message):
     assert check_groups((), (2, 3)) == (3, 3)
 
 
+def test_widths_of_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"group_hidden must be widths of at least 1, got \(4, 0\)"):
+        oi_vae(shape=(4,), group_hidden=(4, 0))
+
+
 INFO = {"shape": (6,), "latents": 2, "hidden": (5,), "importance_samples": 0}
 
 
@@ -221,7 +223,7 @@ def test_the_evaluated_mmd_is_that_of_the_aggregate_posterior(x64, shift):
 
 
 def test_a_key_that_draws_for_an_example_is_the_parent_of_no_other(monkeypatch):
-    """In training and evaluation: posterior, prior, importance samples and features."""
+    """In training posterior and prior; in evaluation the posterior alone, whose draws all figures are from."""
     used = {"parents": [], "children": []}
 
     def noted(key, position):
@@ -236,15 +238,15 @@ def test_a_key_that_draws_for_an_example_is_the_parent_of_no_other(monkeypatch):
     info = info_vae(**INFO)
     batch = batch_of(RNG.uniform(size=(4, 6)))
     params, statistics = jax.jit(info.init)(KEY, batch)
-    for function in (
-        lambda: info.losses["vae"](params, statistics, batch, KEY, True)[0],
-        lambda: info.evaluate(params, statistics, batch, KEY),
+    for function, purposes in (
+        (lambda: info.losses["vae"](params, statistics, batch, KEY, True)[0], 2),
+        (lambda: info.evaluate(params, statistics, batch, KEY), 1),
     ):
         used.update(parents=[], children=[])
         function()
         words = {name: [np.asarray(key).tobytes() for key in keys] for name, keys in used.items()}
-        assert len(words["parents"]) == 2
-        assert len({*words["parents"], *words["children"]}) == 2 + 2 * 4
+        assert len(words["parents"]) == purposes
+        assert len({*words["parents"], *words["children"]}) == purposes * 5
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.5])
@@ -253,6 +255,38 @@ def test_features_tell_the_mmd_to_the_prior(x64, shift):
     exact = float(maximum_mean_discrepancy(z, prior, kernel="imq"))
     estimate = np.square(np.asarray(features(jnp.asarray(z), 3)).mean(axis=0) - _prior_features(3)).sum()
     np.testing.assert_allclose(estimate, exact, rtol=0.1, atol=3e-3)
+
+
+def test_the_evaluated_mmd_is_unbiased_however_small_the_split(x64):
+    """Of draws from the prior itself the mean of many estimates is 0; the square of one mean adds about 1/N."""
+    draws, prior = RNG.normal(size=(2000, 7, 3)), _prior_features(3)
+    found = np.asarray(features(jnp.asarray(draws.reshape(-1, 3)), 3)).reshape(2000, 7, -1)
+    means = {k: np.asarray(v) for k, v in halves(jnp.asarray(found.reshape(14000, -1)), jnp.arange(14000) % 7).items()}
+    apart = means["features"].reshape(2000, 7, 2, -1).mean(axis=1)
+    share = means["first_half"].reshape(2000, 7).mean(axis=1)
+    np.testing.assert_allclose(share, 4 / 7)
+    first, second = np.swapaxes(np.stack([means_of_halves(a, s) for a, s in zip(apart, share)]), 0, 1)
+    np.testing.assert_allclose(first, found[:, ::2].mean(axis=1), rtol=1e-9, atol=1e-12)
+    unbiased = ((first - prior) * (second - prior)).sum(axis=-1)
+    biased = np.square(found.mean(axis=1) - prior).sum(axis=-1)
+    assert abs(unbiased.mean()) < 4 * unbiased.std() / np.sqrt(2000)
+    assert biased.mean() > 10 * unbiased.std() / np.sqrt(2000)
+
+
+def test_evaluation_takes_its_figures_from_the_same_draws(x64):
+    """What an info-VAE tells besides changes nothing that a VAE tells, and is that of those draws."""
+    info, plain = info_vae(**INFO, alpha=0.0, mmd_weight=1.0), vae(**INFO)
+    batch = batch_of(RNG.uniform(size=(5, 6)))
+    params, statistics = jax.jit(plain.init)(KEY, batch)
+    ours, theirs = (m.evaluate(params, statistics, batch, KEY) for m in (info, plain))
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(ours[name], value)
+    mean, logvar = plain.posterior(params, statistics, batch["x"])
+    noise = jax.vmap(lambda k: jax.random.normal(k, (1, 2)))(example_keys(jax.random.split(KEY)[0], batch["position"]))
+    z = mean + np.exp(logvar / 2) * noise[:, 0]
+    figures = info.summarize({name: np.asarray(value).mean(axis=0) for name, value in ours.items()})
+    first, second = (np.asarray(features(z[start::2], 2)).mean(axis=0) - _prior_features(2) for start in (0, 1))
+    np.testing.assert_allclose(figures["mmd"], first @ second, rtol=1e-9)
 
 
 @pytest.mark.parametrize("devices", [2, 4])
@@ -280,109 +314,3 @@ def test_the_divergence_is_that_of_the_whole_batch_on_any_devices(x64, devices):
 def test_weights_that_reward_a_divergence_are_refused(options):
     with pytest.raises(ValueError, match="no divergence is rewarded"):
         info_vae(**INFO, **options)
-
-
-CONDITIONAL = {"shape": (6,), "num_classes": 3, "condition_size": 2, "latents": 2, "hidden": (5,)}
-
-
-def test_a_conditional_prior_enters_kl_and_weights(x64):
-    """KL between two Gaussians, and log p(z|c) in the importance weights, recomputed with scipy."""
-    model = conditional_vae(**CONDITIONAL, prior="conditional", likelihood="gaussian", importance_samples=1)
-    label = jnp.array([0, 2, 1])
-    batch = batch_of(RNG.normal(size=(3, 6)), label=label)
-    params, statistics = jax.jit(model.init)(KEY, batch)
-    figures = model.evaluate(params, statistics, batch, KEY)
-
-    def network(layers, x):
-        first, second = (layers["params"][f"Dense_{i}"] for i in range(2))
-        h = np.maximum(x @ first["kernel"] + first["bias"], 0) @ second["kernel"] + second["bias"]
-        h = h.reshape(len(x), 2, 2)
-        return h[:, 0], np.exp(7 * np.tanh(h[:, 1] / 14))
-
-    one_hot = np.eye(3)[np.asarray(label)]
-    mean_q, std_q = network(params["vae"]["encoder"], np.concatenate([batch["x"], one_hot], axis=1))
-    mean_p, std_p = network(params["vae"]["prior"], one_hot)
-    kl = np.log(std_p / std_q) + (std_q**2 + (mean_q - mean_p) ** 2) / (2 * std_p**2) - 0.5
-    np.testing.assert_allclose(figures["kl"], kl.sum(axis=1), rtol=1e-10)
-    _, aux = model.losses["vae"](params, statistics, batch, KEY, True)
-    np.testing.assert_allclose(aux.metrics["kl"], kl.sum(axis=1).mean(), rtol=1e-10)
-    importance_key = jax.random.fold_in(jax.random.split(KEY)[1], 0)
-    noise = jax.vmap(lambda k: jax.random.normal(k, (1, 2)))(example_keys(importance_key, batch["position"]))[:, 0]
-    z = mean_q + std_q * np.asarray(noise)
-    log_ratio = (scipy.stats.norm.logpdf(z, mean_p, std_p) - scipy.stats.norm.logpdf(z, mean_q, std_q)).sum(axis=1)
-    x_hat = model.decode(params, statistics, z, condition=label)
-    log_px = scipy.stats.norm.logpdf(batch["x"], x_hat, 1.0).sum(axis=1)
-    np.testing.assert_allclose(figures["log_px"], log_px + log_ratio, rtol=1e-9)
-
-
-def test_samples_of_a_conditional_prior_have_its_mean_and_variance(x64):
-    """Of a linear decoder: E[x|c] is the decoded mean of p(z|c), and Cov[x|c] = A diag(σ²) Aᵀ."""
-    model = conditional_vae(**{**CONDITIONAL, "hidden": ()}, prior="conditional", likelihood="gaussian")
-    params, statistics = jax.jit(model.init)(KEY, batch_of(np.zeros((1, 6)), label=jnp.array([0])))
-    prior = np.array([[0.5, -1.0, 0.3, -0.2], [2.0, 0.7, 1.1, -1.6], [0.0, 0.0, 0.0, 0.0]])  # μ, then log σ²
-    raw = np.concatenate([prior[:, :2], 14 * np.arctanh(prior[:, 2:] / 14)], axis=1)
-    params["vae"]["prior"]["params"]["Dense_0"] = {"kernel": jnp.asarray(raw), "bias": jnp.zeros(4)}
-    a, n = np.asarray(params["vae"]["decoder"]["params"]["Dense_0"]["kernel"])[:2].T, 20_000
-    for label, (mean, logvar) in enumerate(prior.reshape(3, 2, 2)):
-        told = np.full(n, label)
-        x = np.asarray(model.sample(params, statistics, KEY, n, condition=told))
-        covariance = a @ np.diag(np.exp(logvar)) @ a.T
-        expected = model.decode(params, statistics, mean[None], condition=told[:1])[0]
-        assert np.all(np.abs(x.mean(axis=0) - expected) < 4.5 * np.sqrt(np.diag(covariance) / n))
-        np.testing.assert_allclose(np.cov(x.T), covariance, atol=0.05 * np.abs(covariance).max())
-
-
-def test_a_convolutional_model_sees_its_condition_in_every_pixel(x64):
-    x, told = RNG.normal(size=(2, 4, 3, 1)), RNG.normal(size=(2, 5))
-    joined = join(jnp.asarray(x), jnp.asarray(told), spatial=True)
-    np.testing.assert_array_equal(joined[..., :1], x)
-    np.testing.assert_array_equal(joined[..., 1:], np.broadcast_to(told[:, None, None], (2, 4, 3, 5)))
-    model = conditional_vae(shape=(4, 3, 1), num_classes=2, latents=2, network="conv", hidden=(3,))
-    params, statistics = jax.jit(model.init)(KEY, batch_of(x, label=jnp.array([0, 1])))
-    z = np.zeros((2, 2))
-    for function, given in ((model.encode, x), (model.decode, z)):
-        first, second = (np.asarray(function(params, statistics, given[:1], condition=np.array([c]))) for c in (0, 1))
-        assert np.abs(first - second).max() > 1e-3
-
-
-def test_vectors_and_classes_are_checked_where_they_are_known():
-    model = conditional_vae(**CONDITIONAL)
-    x = jnp.zeros((2, 6))
-    params, statistics = jax.jit(model.init)(KEY, batch_of(x, label=jnp.array([0, 1])))
-    with pytest.raises(ValueError, match="classes must lie in 0 … 2, got 0 … 3"):
-        model.encode(params, statistics, x, condition=np.array([0, 3]))
-    with pytest.raises(ValueError, match="classes must lie in 0 … 2, got -1 … 0"):
-        model.encode(params, statistics, x, condition=np.array([0, -1]))
-    with pytest.raises(ValueError, match="classes must be integers"):
-        model.encode(params, statistics, x, condition=np.array([0.0, 1.0]))
-    # A constant of a compiled function is known, and is checked and used as outside.
-    label, unseen = jnp.array([2, 0]), jnp.array([0, 3])
-    inside = jax.jit(lambda x: model.encode(params, statistics, x, condition=label))(x)
-    np.testing.assert_allclose(inside, model.encode(params, statistics, x, condition=label), rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="classes must lie in 0 … 2, got 0 … 3"):
-        jax.jit(lambda x: model.encode(params, statistics, x, condition=unseen))(x)
-    vector = conditional_vae(**CONDITIONAL, condition="vector")
-    told = {"condition": jnp.zeros((2, 2))}
-    params, statistics = jax.jit(vector.init)(KEY, batch_of(x, **told))
-    with pytest.raises(ValueError, match=r"must have shape \[batch, 2\], got \(2, 3\)"):
-        vector.encode(params, statistics, x, condition=np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="takes no condition"):
-        vae(shape=(6,)).encode({}, {}, x, condition=np.zeros((2, 3)))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_classes": None}, "the data has no labels to condition on; add labels, or take condition vector"),
-        (
-            {"condition": "vector", "condition_size": None},
-            "has no array `condition` .*; add it, or take condition label",
-        ),
-        ({"condition": "colour"}, "must be label or vector, got 'colour'"),
-        ({"prior": "flat"}, "must be standard or conditional, got 'flat'"),
-    ],
-)
-def test_conditions_that_the_data_lacks_are_refused(options, message):
-    # Without the hook's own check of the annotation, as a user would call it.
-    with pytest.raises(ValueError, match=message):
-        inspect.unwrap(conditional_vae)(**{**CONDITIONAL, **options})
