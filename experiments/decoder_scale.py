@@ -8,8 +8,7 @@ source:    Rybkin, Daniilidis and Levine, 2021, for the method; exact for σ² =
 
 JAXGEN_DATA names the folder that holds frey/frey_rawface.mat: 1965 frames of 28×20 grey pixels, of
 cs.nyu.edu/~roweis/data.html. A tenth of the frames, drawn at random, is the test split. Values are divided by 255, and
-log p is a density of these. A learned scale is no better prior: sharp codes of 1769 frames leave most of N(0, I) empty,
-and about half of what is drawn from it is no face.
+log p is a density of these.
 """
 
 import math

@@ -15,6 +15,7 @@ nats, and Adam moves log σ by no more than its rate in an update. So a rate of 
 """
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,18 +53,20 @@ def conditional_mean(mean: np.ndarray, covariance: np.ndarray, rows: np.ndarray,
 
 def guesses(path: Path, seeds: int, x: np.ndarray, **how: object) -> list[np.ndarray]:
     """The mean of a model's completions, for each replica."""
-    found = []
-    for index in range(seeds):
-        run = runs.open_run(path, index=index, which="last")
-        impute = run.model.impute
-        assert impute is not None
+    replicas = [runs.open_run(path, index=index, which="last") for index in range(seeds)]
+    impute = replicas[0].model.impute
+    assert impute is not None
 
-        @jax.jit
-        def mean(key: jax.Array, run: runs.Run = run, impute=impute) -> jax.Array:
-            return impute(run.params, run.statistics, x, key, 100, **how).mean(axis=0)
+    @jax.jit
+    def mean(params: Any, statistics: Any, key: jax.Array) -> jax.Array:
+        # Parameters are arguments and no constants, so that the replicas share one program.
+        return impute(params, statistics, x, key, 100, **how).mean(axis=0)
 
-        found.append(np.mean([mean(jax.random.key(i)) for i in range(4)], axis=0).reshape(len(x), -1))
-    return found
+    def of(run: runs.Run) -> np.ndarray:
+        learned = jax.device_put((run.params, run.statistics))
+        return np.mean([mean(*learned, jax.random.key(i)) for i in range(4)], axis=0).reshape(len(x), -1)
+
+    return [of(run) for run in replicas]
 
 
 def run(*, seeds: int = 3, workdir: Path) -> Outcome:

@@ -177,9 +177,11 @@ def test_no_checkpoint_is_the_best_by_a_figure_of_the_whole_while_layers_are_lea
     np.testing.assert_allclose(figures["nll"].mean(), loss, rtol=1e-5)
 
 
+@pytest.mark.parametrize("corruption", ["none", "masking"])
 @pytest.mark.parametrize("layer", [0, 1, 2])
-def test_a_layer_s_loss_is_the_error_of_its_own_input(x64, layer):
-    model = stacked_autoencoder(**STACK, pretrain=10)
+def test_a_layer_s_loss_is_the_error_of_its_own_input(x64, layer, corruption):
+    """Masked as a whole, a layer sees zeros and is judged on the clean input all the same."""
+    model = stacked_autoencoder(**STACK, pretrain=10, corruption=corruption, level=1.0)
     params, statistics = jax.jit(model.init)(KEY, BATCH)
     statistics = {**statistics, "updates": jnp.asarray(10 * layer + 4)}
     value, _ = model.losses["autoencoder"](params, statistics, BATCH, KEY, True)
@@ -188,8 +190,20 @@ def test_a_layer_s_loss_is_the_error_of_its_own_input(x64, layer):
     for (kernel, bias), _ in weights[:layer]:
         h = np.tanh(h @ kernel + bias)
     (kernel, bias), (back, back_bias) = weights[layer]
-    code = h @ kernel + bias if layer == 2 else np.tanh(h @ kernel + bias)
+    code = (h if corruption == "none" else np.zeros_like(h)) @ kernel + bias
+    code = code if layer == 2 else np.tanh(code)
     given_back = code @ back + back_bias
     given_back = np.tanh(given_back) if layer else given_back
     expected = 0.5 * np.square(given_back - h).sum(axis=1).mean() + h.shape[1] / 2 * np.log(2 * np.pi)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("updates", [0, 14, 40])
+def test_in_evaluation_the_loss_is_the_whole_s_whichever_layer_is_learned(x64, updates):
+    model = stacked_autoencoder(**STACK, pretrain=10)
+    params, statistics = jax.jit(model.init)(KEY, BATCH)
+    statistics = {**statistics, "updates": jnp.asarray(updates)}
+    value, aux = model.losses["autoencoder"](params, statistics, BATCH, KEY, False)
+    error = np.square(model.reconstruct(params, statistics, BATCH["x"]) - BATCH["x"]).sum(axis=1).mean()
+    np.testing.assert_allclose(value, error / 2 + 32 * np.log(2 * np.pi), rtol=1e-6)
+    assert int(aux.statistics["updates"]) == updates

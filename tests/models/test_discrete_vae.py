@@ -124,6 +124,58 @@ def test_the_temperature_falls_by_the_same_factor_each_update():
     np.testing.assert_allclose([temperature(t) for t in (0, 1, 2, 4, 9)], [2, 2**0.5, 1, 0.5, 0.5], rtol=1e-6)
 
 
+def test_draws_are_relaxed_at_the_temperature_of_their_update(x64):
+    """τ (log z_i − log z_j) is the same at every temperature: the logits and the noise."""
+    latent = categorical_latent(2, 3, estimator="gumbel_softmax", temperature_at=lambda updates: 2.0 / (1 + updates))
+    q = latent.posterior(jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 3))))
+    keys = jax.random.split(KEY, 4)
+
+    def odds(updates):
+        log_z = np.log(latent.draw(keys, q, (), 5, updates=jnp.asarray(updates)).z).reshape(5, 4, 2, 3)
+        return log_z[..., 1:] - log_z[..., :1]
+
+    np.testing.assert_allclose(odds(3) * 0.5, odds(0) * 2.0, rtol=1e-9)
+
+
+def test_straight_through_trains_on_one_hot_draws_with_the_relaxed_gradient(x64):
+    def drawn(estimator, logits):
+        latent = categorical_latent(2, 3, estimator=estimator, temperature_at=lambda updates: 0.7)
+        q = latent.posterior(logits)
+        return latent.draw(jax.random.split(KEY, 4), q, (), 5, updates=jnp.asarray(0)).z
+
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 3)))
+    hard = np.asarray(drawn("straight_through", logits)).reshape(5, 4, 2, 3)
+    relaxed = np.asarray(drawn("gumbel_softmax", logits)).reshape(5, 4, 2, 3)
+    np.testing.assert_array_equal(hard, np.eye(3)[relaxed.argmax(axis=-1)])
+    names = ("straight_through", "gumbel_softmax")
+    slope, expected = (jax.jacobian(lambda v, name=name: drawn(name, v))(logits) for name in names)
+    np.testing.assert_allclose(slope, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_prior_draws_every_class_of_every_latent_as_often(x64):
+    n, classes = 20_000, 3
+    latent = categorical_latent(2, classes, estimator="gumbel_softmax", temperature_at=lambda updates: 1.0)
+    z = np.asarray(latent.sample(KEY, latent.standard, n)).reshape(n, 2, classes)
+    np.testing.assert_array_equal(z.sum(axis=-1), 1)
+    np.testing.assert_allclose(z.mean(axis=0), 1 / classes, atol=4.5 * np.sqrt(2 / 9 / n))
+    both = z[:, 0, :, None] * z[:, 1, None, :]
+    np.testing.assert_allclose(both.mean(axis=0), 1 / 9, atol=4.5 * np.sqrt(8 / 81 / n))
+
+
+def test_a_latent_is_active_where_its_posterior_is_not_uniform(x64):
+    """Three latents: one uniform whatever x is, one at 0.5, 0.3, 0.2, one decided."""
+    model = discrete_vae(**{**SMALL, "latents": 3, "hidden": ()}, importance_samples=0)
+    params, statistics = jax.jit(model.init)(KEY, BATCH)
+    shares = np.array([[1, 1, 1], [0.5, 0.3, 0.2], [1, 1e-6, 1e-6]]) / np.array([[3], [1], [1 + 2e-6]])
+    params["vae"]["encoder"]["params"]["Dense_0"] = {"kernel": jnp.zeros((5, 9)), "bias": jnp.log(shares.ravel())}
+    values = jax.jit(model.evaluate)(params, statistics, BATCH, KEY)
+    figures = model.summarize({name: np.asarray(value).mean(axis=0) for name, value in values.items()})
+    expected = (shares * np.log(3 * shares)).sum(axis=1)
+    np.testing.assert_allclose(figures["kl_dim"], expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(figures["rate"], expected.sum(), rtol=1e-6)
+    assert figures["active_units"] == 2
+
+
 def test_the_running_baseline_is_that_of_the_updates_before(x64):
     model, params, statistics = make(estimator="reinforce_constant", importance_samples=0)
     means = []

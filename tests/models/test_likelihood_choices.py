@@ -55,6 +55,23 @@ def test_bernoulli_s_mean_is_its_probability(x64):
     )
 
 
+@pytest.mark.parametrize("name", ["bernoulli", "continuous_bernoulli"])
+def test_draws_have_the_mean_and_the_range_of_their_likelihood(x64, name):
+    """Also where the logit's sign, or its being near 0, decides how a draw is made."""
+    n, logits = 20_000, np.array([-30.0, -3.0, -0.5, -1e-4, 0.0, 1e-4, 0.5, 3.0, 30.0])
+    observed = make_likelihood(name, ())
+    x = np.asarray(observed.draw({}, {}, jax.random.key(2), jnp.broadcast_to(jnp.asarray(logits), (n, len(logits)))))
+    if name == "bernoulli":
+        mean = scipy.special.expit(logits)
+        variance = mean * (1 - mean)
+        assert set(np.unique(x)) == {0.0, 1.0}
+    else:
+        mean, variance = np.array([moments(logit) for logit in logits]).T
+        assert np.all((x >= 0) & (x <= 1))
+        np.testing.assert_allclose(x.var(axis=0), variance, rtol=0.05)
+    assert np.all(np.abs(x.mean(axis=0) - mean) < 4.5 * np.sqrt(variance / n) + 1e-9)
+
+
 @pytest.mark.parametrize(("scale", "size"), [("shared", ()), ("per_dimension", (2, 3))])
 def test_a_learned_scale_is_free_above_its_floor(x64, scale, size):
     observed = make_likelihood("gaussian", (2, 3), scale=scale)

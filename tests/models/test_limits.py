@@ -1,4 +1,5 @@
-"""The ends of a VAE: without its KL term an autoencoder, without reconstruction the prior, without codes a mean."""
+"""The weight of the KL term in every family, and its ends: without it an autoencoder, without reconstruction the
+prior, without codes a mean."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen.models import autoencoder, vae
+from jaxgen.models import autoencoder, conditional_vae, discrete_vae, oi_vae, vae
 
 SHAPE, BATCH, LATENTS = (6,), 8, 3
 COMMON = {"shape": SHAPE, "latents": LATENTS, "hidden": (5,), "activation": "tanh"}
@@ -40,6 +41,30 @@ def fit(model, batch, *, steps, learning_rate=0.05):
 
 def slopes(loss, params):
     return jax.jit(jax.value_and_grad(loss))(params)
+
+
+FAMILIES = {
+    "vae": lambda **options: vae(**COMMON, **options),
+    "conditional_vae": lambda **options: conditional_vae(**COMMON, num_classes=2, prior="conditional", **options),
+    "discrete_vae": lambda **options: discrete_vae(**COMMON, classes=2, **options),
+    "oi_vae": lambda **options: oi_vae(**COMMON, groups=(2, 4), **options),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "updates", "share"),
+    [(name, None, 1.0) for name in FAMILIES]
+    + [(name, *at) for name in ("conditional_vae", "discrete_vae") for at in ((1, 0.25), (6, 1.0))],
+)
+def test_training_pays_beta_times_the_kl_term_as_far_as_it_is_warmed_up(batch, name, updates, share):
+    warm = {} if updates is None else {"kl_warmup": 4}
+    model = FAMILIES[name](beta=0.3, importance_samples=0, **warm)
+    told = {**batch, "label": jnp.arange(BATCH) % 2}
+    params, statistics = jax.jit(model.init)(KEY, told)
+    statistics = {**statistics, "updates": jnp.asarray(updates or 0)}
+    value, aux = jax.jit(model.losses["vae"], static_argnums=4)(params, statistics, told, KEY, True)
+    assert aux.metrics["kl"] > 0.01
+    np.testing.assert_allclose(value, aux.metrics["nll"] + 0.3 * share * aux.metrics["kl"], rtol=1e-12)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])

@@ -179,8 +179,14 @@ def test_what_is_hidden_changes_neither_loss_nor_gradient_nor_figures(x64, name)
     assert not np.allclose(plain["nll"], results[0][3]["nll"])
 
 
-def test_nan_in_a_function_s_argument_is_what_a_mask_is_in_a_batch():
-    model, params, statistics = linear_vae()
+def linear_autoencoder():
+    model = autoencoder(shape=(4,), latents=1, hidden=())
+    return model, *jax.jit(model.init)(KEY, {"x": jnp.zeros((1, 4))})
+
+
+@pytest.mark.parametrize("make", [linear_vae, linear_autoencoder])
+def test_nan_in_a_function_s_argument_is_what_a_mask_is_in_a_batch(make):
+    model, params, statistics = make()
     x = X.astype(np.float32)
     known = np.nan_to_num(x)
     np.testing.assert_array_equal(model.encode(params, statistics, x), model.encode(params, statistics, known))

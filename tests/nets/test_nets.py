@@ -13,6 +13,7 @@ from jaxgen.nets import (
     MLP,
     ConvDecoder,
     ConvEncoder,
+    GroupedDecoder,
     ResidualBlock,
     grid_decoder,
     grid_encoder,
@@ -53,6 +54,22 @@ def test_an_mlp_is_dense_layers_with_the_activation_between_and_none_at_the_end(
         expected = act(expected @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"]))
     expected = expected @ np.asarray(last["kernel"]) + np.asarray(last["bias"])
     np.testing.assert_allclose(network.apply(params, x), expected.reshape(6, 2, 5), atol=1e-12)
+
+
+@pytest.mark.parametrize("hidden", [(), (5,)])
+def test_a_grouped_decoder_is_a_network_of_its_own_for_each_group(x64, hidden):
+    """x_g = f_g(W_g z), with the activation before each further layer."""
+    sizes = (2, 3, 1)
+    network = GroupedDecoder(sizes, 4, hidden, (3, 2), "tanh")
+    params = random_parameters(network, (2,))
+    z, expected = RNG.normal(size=(7, 2)), []
+    layers = {name: np.asarray(value) for name, value in params["params"].items()}
+    for group, size in enumerate(sizes):
+        h = z @ layers["W"][:, group]
+        for index in range(1 + len(hidden)):
+            h = np.tanh(h) @ layers[f"kernel_{index}"][group] + layers[f"bias_{index}"][group]
+        expected.append(h[:, :size])
+    np.testing.assert_allclose(network.apply(params, z), np.concatenate(expected, axis=1).reshape(7, 3, 2), atol=1e-12)
 
 
 def test_an_mlp_without_hidden_layers_is_affine_and_one_with_them_is_not(x64):

@@ -1,6 +1,5 @@
-"""What the further families add to the VAE: groups and exact zeros, the aggregate posterior, a condition."""
+"""What oi-VAE and InfoVAE add to the VAE: groups and exact zeros, the aggregate posterior."""
 
-import inspect
 import sys
 
 import jax
@@ -8,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import scipy.stats
+import scipy.integrate
+from slopes import slopes
 
 from jaxgen.losses import maximum_mean_discrepancy
 from jaxgen.model import AXIS, example_keys
-from jaxgen.models import conditional_vae, info_vae, oi_vae, vae
+from jaxgen.models import info_vae, oi_vae, vae
 from jaxgen.models.info_vae import _prior_features, features, halves, means_of_halves
 from jaxgen.models.oi_vae import check_groups, group_norms, proximal_group_lasso
 
@@ -92,6 +92,46 @@ def test_only_w_takes_the_proximal_step_and_generators_decay(x64):
     np.testing.assert_allclose(moved, -0.01 * np.sign(kernel), rtol=1e-3)
 
 
+def test_w_takes_a_plain_step_of_its_own_size_and_its_proximal_step_and_the_rest_adam_s(x64):
+    """Two steps at a falling rate, against NumPy: step_ratio is W's alone, and its prox has the size of its step."""
+    rates, ratio, sparsity, decay = np.array([0.02, 0.005]), 3.0, 0.8, 0.5
+    model = oi_vae(
+        shape=(4,), groups=(1, 3), latents=2, sparsity=sparsity, weight_decay=decay, step_ratio=ratio, hidden=(3,)
+    )
+    params, _ = jax.jit(model.init)(KEY, batch_of(RNG.normal(size=(2, 4))))
+    optimizer = model.optimizers(lambda count: jnp.asarray(rates)[count])["vae"]
+    own = jax.tree.map(lambda a: a + 0.1, params["vae"])
+    state, w = optimizer.init(own), np.asarray(own["decoder"]["params"]["W"])
+    others = {"encoder": 0.0, "kernel_0": decay}
+    for count, rate in enumerate(rates):
+        before = own
+        gradient = jax.tree.map(lambda a: jnp.asarray(RNG.choice([-1.0, 1.0], a.shape) * 2), own)
+        updates, state = optimizer.update(gradient, state, own)
+        own = optax.apply_updates(own, updates)
+        stepped = w - ratio * rate * np.asarray(gradient["decoder"]["params"]["W"])
+        norms = np.linalg.norm(stepped, axis=-1, keepdims=True)
+        w = np.maximum(0, 1 - sparsity * ratio * rate / norms) * stepped
+        np.testing.assert_allclose(own["decoder"]["params"]["W"], w, rtol=1e-9, atol=1e-15)
+        if count == 0:  # Adam's first step is the sign of what it is given
+            for name, weight in others.items():
+                part, of = ("encoder", "Dense_0") if name == "encoder" else ("decoder", name)
+                old, new, slope = (tree[part]["params"][of] for tree in (before, own, gradient))
+                old, new, slope = ((t["kernel"] if name == "encoder" else t) for t in (old, new, slope))
+                np.testing.assert_allclose(new - old, -rate * np.sign(slope + weight * old), rtol=1e-6)
+
+
+def test_links_are_columns_not_exactly_zero_and_dominance_the_strongest_one_s_share():
+    model = oi_vae(shape=(6,), groups=(1, 2, 3), latents=2, group_width=2, importance_samples=0)
+    batch = batch_of(RNG.normal(size=(3, 6)))
+    params, statistics = jax.jit(model.init)(KEY, batch)
+    w = np.array([[[3.0, 4.0], [0.0, 0.01], [0.0, 0.0]], [[0.0, 5.0], [0.06, 0.08], [1.0, 0.0]]])
+    params["vae"]["decoder"]["params"]["W"] = jnp.asarray(w, jnp.float32)
+    values = jax.jit(model.evaluate)(params, statistics, batch, KEY)
+    figures = model.summarize({name: np.asarray(value).mean(axis=0) for name, value in values.items()})
+    assert figures["links"] == 5
+    np.testing.assert_allclose(figures["dominance"], np.mean([5 / 10, 0.1 / 0.11, 1.0]), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("groups", "message"),
     [((3, 2), r"6 together, got \(3, 2\) with 5"), ((6, 0), "at least one entry each"), ((3, 4), "with 7")],
@@ -129,6 +169,57 @@ def test_the_loss_is_put_together_from_its_terms(x64):
     figures = info.summarize(means)
     assert "features" not in figures
     np.testing.assert_allclose(figures["loss"], figures["nll"] + 0.6 * figures["kl"] + 6.4 * figures["mmd"], rtol=1e-9)
+
+
+def test_in_training_the_mmd_is_that_of_draws_and_its_gradient_reaches_the_encoder(x64):
+    info = info_vae(**INFO, alpha=1.0, mmd_weight=50.0)
+    batch = batch_of(RNG.uniform(size=(5, 6)))
+    params, statistics = jax.jit(info.init)(KEY, batch)
+
+    def normal(key):
+        return np.asarray(jax.vmap(lambda k: jax.random.normal(k, (2,)))(example_keys(key, batch["position"])))
+
+    def kernel(a, b):
+        return 4 / (4 + np.square(a[:, None] - b).sum(axis=-1))  # C is twice the two latents
+
+    draw_key, prior_key = jax.random.split(KEY)
+    mean, logvar = (np.asarray(a) for a in info.posterior(params, statistics, batch["x"]))
+    z, prior = mean + np.exp(logvar / 2) * normal(draw_key), normal(prior_key)
+    apart = ~np.eye(5, dtype=bool)
+    mmd = kernel(z, z)[apart].mean() + kernel(prior, prior)[apart].mean() - 2 * kernel(z, prior).mean()
+    _, aux = jax.jit(info.losses["vae"], static_argnums=4)(params, statistics, batch, KEY, True)
+    np.testing.assert_allclose(aux.metrics["mmd"], mmd, rtol=1e-9)
+
+    @jax.jit
+    def loss(encoder):
+        return info.losses["vae"]({"vae": params["vae"] | {"encoder": encoder}}, statistics, batch, KEY, True)[0]
+
+    encoder = jax.tree.map(lambda a: np.asarray(a, np.float64), params["vae"]["encoder"])
+    gradient = jax.jit(jax.grad(loss))(encoder)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), gradient, slopes(loss, encoder))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+def test_the_evaluated_mmd_is_that_of_the_aggregate_posterior(x64, shift):
+    """q(z|x) = N(shift, I) for every x: the MMD of the prior from itself, or from the shifted one by quadrature.
+
+    k = ∫ exp(−s d²/C) exp(−s) ds, and under N(μ, 2I) the mean of exp(−a‖z‖²) is (1 + 4a)^(−1) exp(−a‖μ‖²/(1 + 4a)).
+    """
+    n, info = 4000, info_vae(shape=(1,), latents=2, hidden=(), importance_samples=0)
+    params, statistics = jax.jit(info.init)(KEY, batch_of(np.zeros((1, 1))))
+    encoder = {"kernel": jnp.zeros((1, 4)), "bias": jnp.array([shift, shift, 0.0, 0.0])}
+    params["vae"]["encoder"]["params"]["Dense_0"] = encoder
+
+    def density(s):
+        a = s / 4
+        return 2 * np.exp(-s) / (1 + 4 * a) * -np.expm1(-a * 2 * shift**2 / (1 + 4 * a))
+
+    exact = scipy.integrate.quad(density, 0, np.inf)[0]
+    found = []
+    for index in range(4):
+        values = jax.jit(info.evaluate)(params, statistics, batch_of(np.zeros((n, 1))), jax.random.key(index))
+        found.append(info.summarize({k: np.asarray(v).mean(axis=0) for k, v in values.items()})["mmd"])
+    np.testing.assert_allclose(np.mean(found), exact, atol=1e-3, rtol=0.05)
 
 
 def test_a_key_that_draws_for_an_example_is_the_parent_of_no_other(monkeypatch):
@@ -223,77 +314,3 @@ def test_the_divergence_is_that_of_the_whole_batch_on_any_devices(x64, devices):
 def test_weights_that_reward_a_divergence_are_refused(options):
     with pytest.raises(ValueError, match="no divergence is rewarded"):
         info_vae(**INFO, **options)
-
-
-CONDITIONAL = {"shape": (6,), "num_classes": 3, "condition_size": 2, "latents": 2, "hidden": (5,)}
-
-
-def test_a_conditional_prior_enters_kl_and_weights(x64):
-    """KL between two Gaussians, and log p(z|c) in the importance weights, recomputed with scipy."""
-    model = conditional_vae(**CONDITIONAL, prior="conditional", likelihood="gaussian", importance_samples=1)
-    label = jnp.array([0, 2, 1])
-    batch = batch_of(RNG.normal(size=(3, 6)), label=label)
-    params, statistics = jax.jit(model.init)(KEY, batch)
-    figures = model.evaluate(params, statistics, batch, KEY)
-
-    def network(layers, x):
-        first, second = (layers["params"][f"Dense_{i}"] for i in range(2))
-        h = np.maximum(x @ first["kernel"] + first["bias"], 0) @ second["kernel"] + second["bias"]
-        h = h.reshape(len(x), 2, 2)
-        return h[:, 0], np.exp(7 * np.tanh(h[:, 1] / 14))
-
-    one_hot = np.eye(3)[np.asarray(label)]
-    mean_q, std_q = network(params["vae"]["encoder"], np.concatenate([batch["x"], one_hot], axis=1))
-    mean_p, std_p = network(params["vae"]["prior"], one_hot)
-    kl = np.log(std_p / std_q) + (std_q**2 + (mean_q - mean_p) ** 2) / (2 * std_p**2) - 0.5
-    np.testing.assert_allclose(figures["kl"], kl.sum(axis=1), rtol=1e-10)
-    importance_key = jax.random.fold_in(jax.random.split(KEY)[1], 0)
-    noise = jax.vmap(lambda k: jax.random.normal(k, (1, 2)))(example_keys(importance_key, batch["position"]))[:, 0]
-    z = mean_q + std_q * np.asarray(noise)
-    log_ratio = (scipy.stats.norm.logpdf(z, mean_p, std_p) - scipy.stats.norm.logpdf(z, mean_q, std_q)).sum(axis=1)
-    x_hat = model.decode(params, statistics, z, condition=label)
-    log_px = scipy.stats.norm.logpdf(batch["x"], x_hat, 1.0).sum(axis=1)
-    np.testing.assert_allclose(figures["log_px"], log_px + log_ratio, rtol=1e-9)
-    drawn = np.asarray(model.sample(params, statistics, KEY, 3, condition=label))
-    assert drawn.shape == (3, 6)
-
-
-def test_vectors_and_classes_are_checked_where_they_are_known():
-    model = conditional_vae(**CONDITIONAL)
-    x = jnp.zeros((2, 6))
-    params, statistics = jax.jit(model.init)(KEY, batch_of(x, label=jnp.array([0, 1])))
-    with pytest.raises(ValueError, match="classes must lie in 0 … 2, got 0 … 3"):
-        model.encode(params, statistics, x, condition=np.array([0, 3]))
-    with pytest.raises(ValueError, match="classes must be integers"):
-        model.encode(params, statistics, x, condition=np.array([0.0, 1.0]))
-    # A constant of a compiled function is known, and is checked and used as outside.
-    label, unseen = jnp.array([2, 0]), jnp.array([0, 3])
-    inside = jax.jit(lambda x: model.encode(params, statistics, x, condition=label))(x)
-    np.testing.assert_allclose(inside, model.encode(params, statistics, x, condition=label), rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="classes must lie in 0 … 2, got 0 … 3"):
-        jax.jit(lambda x: model.encode(params, statistics, x, condition=unseen))(x)
-    vector = conditional_vae(**CONDITIONAL, condition="vector")
-    told = {"condition": jnp.zeros((2, 2))}
-    params, statistics = jax.jit(vector.init)(KEY, batch_of(x, **told))
-    with pytest.raises(ValueError, match=r"must have shape \[batch, 2\], got \(2, 3\)"):
-        vector.encode(params, statistics, x, condition=np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="takes no condition"):
-        vae(shape=(6,)).encode({}, {}, x, condition=np.zeros((2, 3)))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_classes": None}, "the data has no labels to condition on; add labels, or take condition vector"),
-        (
-            {"condition": "vector", "condition_size": None},
-            "has no array `condition` .*; add it, or take condition label",
-        ),
-        ({"condition": "colour"}, "must be label or vector, got 'colour'"),
-        ({"prior": "flat"}, "must be standard or conditional, got 'flat'"),
-    ],
-)
-def test_conditions_that_the_data_lacks_are_refused(options, message):
-    # Without the hook's own check of the annotation, as a user would call it.
-    with pytest.raises(ValueError, match=message):
-        inspect.unwrap(conditional_vae)(**{**CONDITIONAL, **options})
