@@ -106,7 +106,7 @@ def of_bits(
             np.asarray(bits_per_dim(np.asarray(nats), dims, bin_width=width if density else 1.0))
         ).tolist()
 
-    uniform = float(np.mean(codes["rate"])) / np.log(2)
+    uniform = float(np.mean(codes["rate"]) / np.log(2))
     kept, rate = [p["nll"] for p in prior], [p["rate"] for p in prior]
     return [
         Figure(

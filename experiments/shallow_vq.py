@@ -27,7 +27,6 @@ import jax
 import numpy as np
 from figures import Figure, Outcome, evaluated, main
 from files import ALL, TEST, TRAIN, digits_file
-from holes import nearest
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from jaxgen import runs
@@ -38,6 +37,15 @@ from jaxgen.training import Options
 CLUSTERS, CODES, DRAWS = 10, 64, 1500
 #: Inertia of all raw digits, 0 … 16, in 10 clusters: scikit-learn's best of 100 starts.
 BEST = 1165127.5
+
+
+def nearest(of: np.ndarray, among: np.ndarray) -> float:
+    """Mean squared distance of each row to the nearest of the others."""
+    of, among = of.reshape(len(of), -1), among.reshape(len(among), -1)
+    products = np.square(of).sum(axis=1)[:, None] - 2 * of @ among.T + np.square(among).sum(axis=1)
+    return float(products.min(axis=1).mean())
+
+
 WIDE, NARROW, LIKELY = 1.0, 1 / 16, 0.17
 NAMES = {WIDE: "σ = 1", NARROW: "σ = 1/16", LIKELY: "σ = 0.17"}
 

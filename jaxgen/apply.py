@@ -37,8 +37,8 @@ from jaxgen.training.options import check_seeds
 from jaxgen.whole import whole
 
 _BATCH = 500
-#: In a run's folder, what its data are encoded to.
-_CODES = "codes.npz"
+#: In a run's folder, what data are encoded to, and the run's own for its prior.
+_CODES, _LEARNED = "codes.npz", "prior-codes.npz"
 
 
 def encode(
@@ -75,10 +75,14 @@ def encode(
 
 
 def codes_to_learn(path: str | Path, *, data_dir: str | None = None) -> Path:
-    """The codes of a run's own data by its first replica, as the file that a prior learns: RUN/codes.npz."""
+    """The codes of a run's own data by its first replica, as the file that a prior learns."""
     compilation_cache()
     run = open_run(path)
-    return save_arrays(Path(path) / _CODES, encoded(run, dataset_for(run, None, data_dir), replica=0))
+    if run.model.codes is None:
+        raise UserError(
+            f"{path} holds a {run.config['model']}, whose codes are no whole numbers; give a quantizer's run"
+        )
+    return save_arrays(Path(path).resolve() / _LEARNED, encoded(run, dataset_for(run, None, data_dir), replica=0))
 
 
 def encoded(run: Run, dataset: Dataset, *, replica: int) -> dict[str, Any]:
@@ -92,8 +96,8 @@ def encoded(run: Run, dataset: Dataset, *, replica: int) -> dict[str, Any]:
         raise UserError(f"{run.config['model']} has no encoder: it gives no codes")
     arrays: dict[str, Any] = {"fingerprint": fingerprint(run)}
     if codes is not None:
-        whose = {"run": str(run.path.resolve()), "replica": replica, "checkpoint": run.which}
-        arrays["encoded"] = json.dumps({"size": codes.size, "grids": codes.grids, **whose})
+        made_by = {"run": str(run.path.resolve()), "replica": replica, "checkpoint": run.which}
+        arrays["encoded"] = json.dumps({**codes._asdict(), "data": dataset.fingerprint, **made_by})
     encode_split = mapped(run, encoder)
     for name, split in splits(dataset):
         arrays[f"x_{name}"] = encode_split(name, split)

@@ -17,7 +17,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "feature_nll": ("nats", "−log N(features of the reconstruction; those of the example, I)"),
     "kl": ("nats", "KL(q(z|x) ‖ p(z)): the rate, what the code costs"),
     "rate": ("nats", "what the code costs"),
-    "code_bits": ("bits", "−log₂ p(codes): what the codes of an example are compressed to under this prior"),
+    "code_bits": (
+        "bits",
+        "−log₂ p(codes), given the label where it is told: what they are compressed to by this prior",
+    ),
     "distortion": ("nats", "−log p(x | code)"),
     "mutual_information": ("nats", "I(x; z), what the code tells of the example; at most log of their number"),
     "loss": ("nats", "the objective, by which the best checkpoint is chosen"),

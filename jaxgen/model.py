@@ -56,11 +56,13 @@ class Codes(NamedTuple):
       shared: whether they are entries of one codebook wherever they stand, or each latent has classes of its own.
       grids: height and width of the grids that the codes of one example fill row by row, coarse first; empty where
         they lie on none.
+      stages: codes of one place, side by side, each of a codebook of its own; those of all are numbered through.
     """
 
     size: int
     shared: bool = True
     grids: tuple[tuple[int, int], ...] = ()
+    stages: int = 1
 
 
 class Model(NamedTuple):

@@ -60,7 +60,7 @@ def run_behind(prior: Run) -> Run | None:
 
 
 def prior_of(base: Run, *, replica: int) -> Run | None:
-    """The prior over a run's codes, ``None`` where none has been learned yet.
+    """The prior over a run's codes, ``None`` where none has been learned yet, or that of another replica.
 
     Args:
       base: the run, of one replica.
@@ -76,17 +76,18 @@ def prior_of(base: Run, *, replica: int) -> Run | None:
     encoded = encoded_by(prior)
     if encoded is None:
         raise UserError(f"{path} is no prior over the codes of {base.path}; give it another place")
-    _check_codebook(base, prior, encoded, replica=replica)
+    if fingerprint(base) != encoded.fingerprint and (replica, base.which) != (encoded.replica, encoded.checkpoint):
+        return None
+    _check_codebook(base, prior, encoded)
     return prior
 
 
-def _check_codebook(base: Run, prior: Run, encoded: Encoded, *, replica: int | None = None) -> None:
+def _check_codebook(base: Run, prior: Run, encoded: Encoded) -> None:
     here = fingerprint(base)
     if here != encoded.fingerprint:
-        which = "" if replica is None else f" (replica {replica}, {base.which} checkpoint)"
         raise UserError(
             f"the prior in {prior.path} is of the codes of {encoded.fingerprint} (replica {encoded.replica}, "
-            f"{encoded.checkpoint} checkpoint), but {base.path}{which} is {here}; remove it to draw codes "
+            f"{encoded.checkpoint} checkpoint), but that of {base.path} is {here} now; remove the prior to draw codes "
             f"uniformly, or to train another by --from"
         )
 

@@ -8,138 +8,32 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import plots
-from jaxgen.apply import mapped, save_arrays
+from jaxgen.apply import save_arrays
 from jaxgen.beside import check_comparable, side_by_side
-from jaxgen.data import Dataset, load
 from jaxgen.errors import UserError
-from jaxgen.folder import read_config, write_json
-from jaxgen.losses import bits_per_dim
+from jaxgen.evaluations import bound_of, dataset_of, information
+from jaxgen.evaluations import evaluate as evaluate
 from jaxgen.meanings import figure_rows, in_nats
-from jaxgen.metrics import mutual_information
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
 from jaxgen.pictures import curves, over_time, pictures, sample_figure, uniform_samples
-from jaxgen.priors import pair_of, run_behind, with_prior
+from jaxgen.priors import pair_of, with_prior
 from jaxgen.runs import (
     DATA_ARGUMENTS,
     Run,
     Which,
     check_number,
     compilation_cache,
-    data_folder,
     factory,
     open_run,
-    preparation,
 )
 from jaxgen.shown import Drawn, Shown
-from jaxgen.training import evaluate as evaluation
-from jaxgen.training.devices import Devices, check_fits, replicate
-from jaxgen.training.feed import num_bytes
+from jaxgen.training.devices import Devices, check_fits
 from jaxgen.training.options import Options, check_seeds, num_steps
 from jaxgen.whole import whole
 from jaxgen.writers import read_jsonl
-
-#: Test examples among which I(x; z) is counted, at most: time grows with their square.
-_NUM_INFORMED = 5000
-
-
-def evaluate(path: str | Path, *, which: Which = "best", importance_samples: int | None = None) -> list[FigureRow]:
-    """Figures of a run on its test split, over all its replicas; written to ``evaluation.json``.
-
-    Args:
-      path: the run's folder.
-      which: checkpoint, "best" or "last".
-      importance_samples: instead of the run's own number.
-
-    Raises:
-      UserError: if the folder is not a trained run, or the model estimates no log p(x).
-    """
-    compilation_cache()
-    config = read_config(Path(path))
-    if importance_samples is not None and importance_samples < 0:
-        raise UserError(f"--importance-samples must be at least 0, got {importance_samples}; 0 leaves the estimate out")
-    overrides = {} if importance_samples is None else {"importance_samples": importance_samples}
-    check_number("--importance-samples", importance_samples)
-    if overrides and "importance_samples" not in config["arguments"]:
-        raise UserError(f"{config['model']} has no --importance-samples: it gives no estimate of log p(x)")
-    run, dataset = open_run(path, index=None, which=which, overrides=overrides), _dataset(config)
-    figures = _evaluate(run, dataset)
-    if run.model.domain == "codes":
-        figures |= _bound(run, figures)
-    elif config["options"]["dequantize"]:
-        figures |= _bits(figures, dataset)
-    arguments = {**config["arguments"], **overrides}
-    content = {"step": run.step, "checkpoint": run.which, "split": "test", "examples": len(dataset.test["x"])}
-    write_json(run.path / "evaluation.json", {**content, "arguments": arguments, "figures": figures})
-    return figure_rows(figures, arguments)
-
-
-def _dataset(config: Mapping[str, Any]) -> Dataset:
-    data = config["data"]
-    dataset = load(data["name"], data_dir=data_folder(config), seed=config["options"]["seed"], scale=data["scale"])
-    if dataset.fingerprint != data["fingerprint"]:
-        raise UserError(
-            f"the data {dataset.name!r} changed since training: its fingerprint was {data['fingerprint']} "
-            f"and is now {dataset.fingerprint}; give back the old data or train again"
-        )
-    return dataset
-
-
-def _evaluate(run: Run, dataset: Dataset) -> evaluation.Figures:
-    """Figures of all replicas, as the trainer takes them; devices are as many as are here, which changes no figure."""
-    options = run.config["options"]
-    replicas, resident = options["seeds"], num_bytes(dataset.test) <= options["memory_budget"] * 2**20
-    devices = Devices(jax.local_devices(), replicas)
-    evaluator = evaluation.Evaluator(run.model, dataset.test, preparation(run.config), devices, resident=resident)
-    learned = run.params, run.statistics
-    figures = evaluation.summarize(run.model, evaluator(*replicate(learned, devices)), replicas=replicas)
-    return figures | evaluation.coverage(run.model, dataset, *learned, replicas=replicas) | _information(run, dataset)
-
-
-def _bound(prior: Run, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """With the run whose codes a prior has learned: log p(x) ≥ log p(x | codes) + log p(codes)."""
-    base = run_behind(prior)
-    if base is None:
-        return {}
-    dataset = _dataset(base.config)
-    run = base._replace(config={**base.config, "options": {**base.config["options"], "seeds": 1}})
-    nll, rate = _evaluate(run, dataset)["nll"], np.asarray(figures["loss"])
-    bound = {"nll": nll, "rate": rate.tolist(), "elbo": (-(nll + rate)).tolist()}
-    return bound | (_bits(bound, dataset) if base.config["options"]["dequantize"] else {})
-
-
-def _information(run: Run, dataset: Dataset) -> evaluation.Figures:
-    """I(x; z) over the first test examples, where the posterior is a Gaussian and no condition says a part of it."""
-    posterior, replicas = run.model.posterior, run.config["options"]["seeds"]
-    if posterior is None or run.model.condition is not None:
-        return {}
-
-    def of_replica(params: Any, statistics: Any, x: jax.Array) -> jax.Array:
-        return jnp.stack(posterior(params, statistics, x), axis=1)
-
-    @jax.jit
-    def of_split(found: jax.Array) -> jax.Array:
-        mean, logvar = jnp.moveaxis(found, 1, 0)
-        z = mean + jnp.exp(logvar / 2) * jax.random.normal(jax.random.key(0), mean.shape)
-        return mutual_information(z, mean, logvar).mean()
-
-    posteriors = mapped(run, of_replica if replicas == 1 else jax.vmap(of_replica, (0, 0, None), 1))
-    found = posteriors("test", {name: a[:_NUM_INFORMED] for name, a in dataset.test.items()})
-    rows = [found] if replicas == 1 else list(np.moveaxis(found, 1, 0))
-    values = [float(of_split(row)) for row in rows]
-    return {"mutual_information": values[0] if replicas == 1 else values}
-
-
-def _bits(figures: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
-    """Bits per dimension of the data's own levels, from the best bound on log p(x) that there is."""
-    bound = figures.get("log_px", figures.get("elbo"))
-    if bound is None:
-        return {}
-    bits = bits_per_dim(-np.asarray(bound), int(np.prod(dataset.shape)), bin_width=1 / (dataset.scale + 1))
-    return {"bits_per_dim": np.asarray(bits).tolist()}
 
 
 def figure_text(row: FigureRow) -> str:
@@ -191,8 +85,8 @@ def _shown(run: Run, index: int) -> tuple[Shown, Shown | None]:
     the run alone."""
     base, prior = pair_of(run, replica=index)
     if base is None or prior is None:
-        return Shown(run, _dataset(run.config)), None
-    dataset = _dataset(base.config)
+        return Shown(run, dataset_of(run)), None
+    dataset = dataset_of(base)
     return Shown(with_prior(base, prior), dataset), Shown(base, dataset)
 
 
@@ -220,11 +114,13 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: st
     compilation_cache()
     path, run = Path(path), open_run(path, index=index, which=which)
     pictured, alone = _shown(run, index)
-    shown, history = pictured if alone is None else Shown(run, _dataset(run.config)), _history(path / "metrics.jsonl")
+    shown, history = pictured if alone is None else Shown(run, dataset_of(run)), _history(path / "metrics.jsonl")
     figures = _figures(run, history)
     if figures and "mutual_information" not in figures and run.model.posterior is not None:
         every = run if run.config["options"]["seeds"] == 1 else open_run(path, index=None, which=which)
-        figures |= _information(every, shown.dataset)
+        figures |= information(every, shown.dataset)
+    if figures and "elbo" not in figures and run.model.domain == "codes":
+        figures |= bound_of(run, figures)
     drawn, subtitle = list(_all_pictures(pictured, alone, figures, index)), _subtitle(shown, index)
     if beside is not None:
         other = _other(shown, Path(beside), which)
@@ -279,7 +175,7 @@ def _all_pictures(shown: Shown, alone: Shown | None, figures: Mapping[str, Any],
 def _other(shown: Shown, path: Path, which: Which) -> Shown:
     """The first replica of the run in another folder, on the same examples."""
     run = open_run(path, which=which)
-    other = Shown(run, _dataset(run.config))
+    other = Shown(run, dataset_of(run))
     check_comparable(shown, other)
     return other
 

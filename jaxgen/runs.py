@@ -37,7 +37,7 @@ from jaxgen.unused import check_used
 from jaxgen.writers import JsonlWriter, TensorBoardWriter, Writer
 
 #: Arguments of a factory that the data decides, not the user.
-DATA_ARGUMENTS = ("shape", "num_classes", "condition_size", "columns", "codebook_size", "grids")
+DATA_ARGUMENTS = ("shape", "num_classes", "condition_size", "columns", "codebook_size", "grids", "per_place")
 
 #: Folder in a run's, of what the same noise became.
 SNAPSHOTS = "snapshots"
@@ -180,7 +180,7 @@ def train(
     devices = choose(num_devices, batch_size=options.batch_size, together=model.together)
     _check_dequantize(dataset, options)
     check_values(dataset, model.domain, binarized=options.binarize != "none", allow_missing=model.missing)
-    _check_codes(model, dataset)
+    _check_codes(model, arguments, dataset)
     _warn_of_width(arguments, platform=devices.local[0].platform)
     _warn_of_pretraining(arguments, steps=steps)
     kind = f"{devices.num_global} × {devices.local[0].device_kind}"
@@ -212,15 +212,16 @@ def _missing(dataset: Dataset) -> str:
     return f" ({hidden:,} of {mask.size:,} values missing)" if mask is not None and hidden else ""
 
 
-def _check_codes(model: Model, dataset: Dataset) -> None:
-    """Codes start on encodings, and end on means of them."""
+def _check_codes(model: Model, arguments: Mapping[str, Any], dataset: Dataset) -> None:
+    """Codes of a codebook start on encodings, and end on means of them."""
     codes = model.codes
-    if codes is None or not codes.shared:
+    if codes is None or not codes.shared or arguments.get("quantizer") in ("finite_scalar", "gumbel"):
         return
-    encodings = len(dataset.train["x"]) * max(1, sum(map(math.prod, codes.grids)))
-    if codes.size > encodings:
+    size = codes.size // (max(1, len(codes.grids)) * codes.stages)
+    encodings = len(dataset.train["x"]) * min((math.prod(grid) // codes.stages for grid in codes.grids), default=1)
+    if size > encodings:
         raise UserError(
-            f"{codes.size} codes are more than the {encodings} encodings of the training split; give fewer --num-codes"
+            f"{size} codes are more than the {encodings} encodings of the training split; give fewer --num-codes"
         )
 
 

@@ -12,6 +12,7 @@ from jaxgen import apply, priors, report, runs
 from jaxgen.cli import main
 from jaxgen.data import check_values, load
 from jaxgen.errors import UserError
+from jaxgen.losses import bits_per_dim
 from jaxgen.training import Options
 
 STEPS = Options(steps=2, batch_size=48)
@@ -100,6 +101,9 @@ def test_a_prior_moves_with_its_run(base, tmp_path):
     behind = priors.run_behind(runs.open_run(tmp_path / "moved" / "prior"))
     assert behind is not None
     assert behind.path.resolve() == (tmp_path / "moved").resolve()
+    config["data"]["name"] = str(tmp_path / "gone" / "prior-codes.npz")
+    (tmp_path / "moved" / "prior" / "config.json").write_text(json.dumps(config))
+    assert report.evaluate(tmp_path / "moved" / "prior")
     shutil.move(tmp_path / "moved" / "prior", tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"over the codes of .*gone, which is not there; put it back"):
         priors.run_behind(runs.open_run(tmp_path / "elsewhere"))
@@ -113,7 +117,7 @@ def test_a_prior_of_another_codebook_is_refused(base, tmp_path, capsys):
     said = sentence(capsys, "sample", str(other))
     assert "is of the codes of" in said
     assert apply.fingerprint(runs.open_run(base)) in said
-    assert "remove it to draw codes uniformly, or to train another by --from" in said
+    assert "remove the prior to draw codes uniformly, or to train another by --from" in said
 
 
 def test_two_grids_are_learned_and_decoded(tmp_path):
@@ -121,11 +125,54 @@ def test_two_grids_are_learned_and_decoded(tmp_path):
     arguments = {"hidden": (8,), "num_codes": 12, "code_dim": 4}
     runs.train("vq_vae2", arguments, data="digits", workdir=path, options=STEPS, quiet=True)
     codes = apply.encode(path)
-    prior = {**SMALL, "network": "pixelcnn", "kernel": 3, "heads": 4}
-    runs.train("code_prior", prior, data=str(codes), workdir=path / "prior", options=STEPS, quiet=True)
+    runs.train("code_prior", SMALL, data=str(codes), workdir=path / "prior", options=STEPS, quiet=True)
     assert runs.read_config(path / "prior")["arguments"]["grids"] == [[2, 2], [4, 4]]
-    with np.load(report.sample(path, num=3)[0]) as archive:
-        assert archive["x"].shape == (3, 8, 8, 1)
+    with np.load(report.sample(path, num=30)[0]) as archive:
+        assert archive["x"].shape == (30, 8, 8, 1)
+        assert np.isfinite(archive["x"]).all()
+
+
+def test_several_codes_of_a_place_are_drawn_each_of_its_own_codebook(tmp_path):
+    path = tmp_path / "stages"
+    arguments = {"quantizer": "residual", "stages": 2, "hidden": (8,), "num_codes": 12, "code_dim": 4}
+    runs.train("vq_vae", arguments, data="digits", workdir=path, options=STEPS, quiet=True)
+    codes = apply.encode(path)
+    told = {**SMALL, "heads": 4, "network": "pixelcnn", "kernel": 3, "condition": "label"}
+    runs.train("code_prior", told, data=str(codes), workdir=path / "prior", options=STEPS, quiet=True)
+    with np.load(report.sample(path, num=30)[0]) as archive:
+        assert np.isfinite(archive["x"]).all()
+        np.testing.assert_array_equal(archive["condition"], np.arange(30) % 10)
+
+
+def test_bits_of_a_dimension_are_those_of_reconstruction_and_codes(tmp_path):
+    path = tmp_path / "levels"
+    arguments = {"hidden": (8,), "num_codes": 12, "code_dim": 4}
+    options = STEPS._replace(dequantize=True)
+    runs.train("vq_vae", arguments, data="digits", workdir=path, options=options, quiet=True)
+    codes = apply.encode(path)
+    runs.train("code_prior", SMALL, data=str(codes), workdir=path / "prior", options=STEPS, quiet=True)
+    report.evaluate(path / "prior")
+    figures = json.loads((path / "prior" / "evaluation.json").read_text())["figures"]
+    nats = figures["nll"] + figures["code_bits"] * np.log(2)
+    np.testing.assert_allclose(figures["bits_per_dim"], bits_per_dim(nats, 64, bin_width=1 / 17), rtol=1e-6)
+
+
+def test_codes_of_other_data_bound_nothing(base, tmp_path):
+    np.savez(tmp_path / "other.npz", x=np.random.default_rng(0).uniform(0, 16, (40, 8, 8)).astype(np.float32))
+    codes = apply.encode(base, data=str(tmp_path / "other.npz"), out=tmp_path / "other-codes.npz")
+    options = STEPS._replace(batch_size=16)
+    runs.train("code_prior", SMALL, data=str(codes), workdir=tmp_path / "prior", options=options, quiet=True)
+    report.evaluate(tmp_path / "prior")
+    assert not {"elbo", "nll"} & json.loads((tmp_path / "prior" / "evaluation.json").read_text())["figures"].keys()
+
+
+def test_another_replica_or_checkpoint_has_no_prior(base):
+    run = runs.open_run(base)
+    assert priors.prior_of(run, replica=0) is not None
+    changed = run._replace(params=jax.tree.map(lambda leaf: leaf + 1, run.params))
+    assert priors.prior_of(changed, replica=1) is None
+    with pytest.raises(UserError, match="is of the codes of"):
+        priors.prior_of(changed, replica=0)
 
 
 def test_codes_without_a_known_run_are_learned_by_their_own_size(tmp_path):
@@ -143,11 +190,11 @@ def test_codes_without_a_known_run_are_learned_by_their_own_size(tmp_path):
     [
         (lambda x: x + 0.5, r"is no code: learn codes that 'jaxgen encode' wrote"),
         (lambda x: x - 1.0, r"-1 is no code"),
-        (lambda x: x + 12, r"code \d+, of a codebook of 12: encode the data again"),
+        (lambda x: np.where(x == x.max(), 12, x), r"code 12, of a codebook of 12: encode the data again"),
     ],
 )
 def test_what_is_no_code_of_the_codebook_is_refused(base, tmp_path, change, message):
-    with np.load(base / "codes.npz") as archive:
+    with np.load(base / "prior-codes.npz") as archive:
         arrays = {name: archive[name] for name in archive.files}
     arrays["x_train"], arrays["x_test"] = (change(arrays[name]).astype(np.float32) for name in ("x_train", "x_test"))
     np.savez(tmp_path / "codes.npz", **arrays)
@@ -161,7 +208,7 @@ def test_images_are_no_codes(tmp_path):
 
 
 def test_a_damaged_word_of_whose_codes_they_are_is_named(base, tmp_path):
-    with np.load(base / "codes.npz") as archive:
+    with np.load(base / "prior-codes.npz") as archive:
         arrays = {name: archive[name] for name in archive.files}
     np.savez(tmp_path / "codes.npz", **{**arrays, "encoded": "{}"})
     with pytest.raises(UserError, match=r"what it says of its codes is damaged .*: encode the data again"):

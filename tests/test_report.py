@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.spatial import geometric_slerp
 
-from jaxgen import models, report, runs
+from jaxgen import evaluations, models, report, runs
 from jaxgen.data import load
 from jaxgen.data.dataset import make_dataset
 from jaxgen.folder import describe
@@ -463,9 +463,9 @@ def test_codes_tell_nothing_of_the_example_where_all_are_the_same_and_all_where_
     scales = jnp.array([0.0, 1.0, 1e6])  # of the encoder's weights, for each of three replicas
     weights = jax.tree.map(lambda a: a * scales.reshape(-1, *[1] * (a.ndim - 1)), run.params["vae"]["encoder"])
     run = run._replace(params={"vae": run.params["vae"] | {"encoder": weights}})
-    nothing, some, everything = report._information(run, digits)["mutual_information"]
+    nothing, some, everything = evaluations.information(run, digits)["mutual_information"]
     np.testing.assert_allclose(nothing, 0, atol=1e-5)
     assert 0.01 < some < np.log(297) - 0.1
     np.testing.assert_allclose(everything, np.log(297), rtol=1e-4)
-    assert report._information(shown("vae", SMALL).run, digits)["mutual_information"] > 0
-    assert report._information(shown("conditional_vae", SMALL).run, digits) == {}
+    assert evaluations.information(shown("vae", SMALL).run, digits)["mutual_information"] > 0
+    assert evaluations.information(shown("conditional_vae", SMALL).run, digits) == {}

@@ -185,15 +185,20 @@ def _check_codes(dataset: Dataset) -> None:
     """Codes are whole numbers from 0 on, below the size of their codebook, and in no other unit."""
     advice = "learn codes that 'jaxgen encode' wrote, or name the run that makes them by --from"
     if dataset.scale != 1:
-        raise UserError(f"{dataset.name}: codes are whole numbers, not shares of {dataset.scale:g}: {advice}.")
+        raise UserError(
+            f"{dataset.name}: codes are whole numbers, not shares of {dataset.scale:g}: {advice}; --data-scale 1 takes "
+            "its numbers for codes."
+        )
+    size = dataset.codebook_size
     for split in (dataset.train, dataset.test):
         for chunk in row_chunks(split["x"]):
             odd = chunk[(chunk < 0) | (chunk != np.round(chunk))] if chunk.dtype.kind == "f" else chunk[:0]
             if odd.size:
                 raise UserError(f"{dataset.name}: {odd.flat[0]:g} is no code: {advice}.")
-            if chunk.size and chunk.max() >= dataset.codebook_size:
-                found, size = int(chunk.max()), dataset.codebook_size
-                raise UserError(f"{dataset.name}: code {found}, of a codebook of {size}: encode the data again.")
+            if chunk.size and chunk.max() >= size:
+                raise UserError(
+                    f"{dataset.name}: code {int(chunk.max())}, of a codebook of {size}: encode the data again."
+                )
 
 
 def _remedy(low: float, high: float) -> str:

@@ -35,6 +35,8 @@ class Encoded(NamedTuple):
     Attributes:
         size: number of codes there are, from 0 on.
         grids: height and width of the grids that they fill row by row, coarse first.
+        stages: codes of one place, side by side.
+        data: fingerprint of the data set that was encoded.
         run: the folder of the run.
         replica: which of its replicas.
         checkpoint: "best" or "last".
@@ -43,6 +45,8 @@ class Encoded(NamedTuple):
 
     size: int
     grids: tuple[tuple[int, int], ...]
+    stages: int
+    data: str
     run: str
     replica: int
     checkpoint: str
@@ -91,6 +95,8 @@ class Dataset(NamedTuple):
         if self.encoded is not None:
             return self.encoded.size
         largest = max((float(chunk.max()) for s in (self.train, self.test) for chunk in row_chunks(s["x"])), default=0)
+        if not math.isfinite(largest):
+            raise UserError(f"{self.name}: codes are whole numbers from 0 on, got {largest:g}: remove or replace it.")
         return max(1, 1 + int(largest))
 
     @property
@@ -100,6 +106,11 @@ class Dataset(NamedTuple):
             return self.encoded.grids
         height, *width = self.shape if len(self.shape) > 1 else (1, *self.shape)
         return ((height, math.prod(width)),)
+
+    @property
+    def per_place(self) -> int:
+        """Codes of one place, side by side, each of a codebook of its own."""
+        return 1 if self.encoded is None else self.encoded.stages
 
 
 def array_fingerprint(array: np.ndarray) -> str:

@@ -152,8 +152,11 @@ def _encoded(name: str, told: np.ndarray | None, fingerprint: np.ndarray | None)
     try:
         record = json.loads(str(told))
         grids = tuple((int(height), int(width)) for height, width in record["grids"])
-        size, run, replica = int(record["size"]), str(record["run"]), int(record["replica"])
-        return Encoded(size, grids, run, replica, str(record["checkpoint"]), str(fingerprint))
+        size, stages, replica = (int(record[key]) for key in ("size", "stages", "replica"))
+        data, run, checkpoint = (str(record[key]) for key in ("data", "run", "checkpoint"))
+        if fingerprint is None:
+            raise KeyError("fingerprint")
+        return Encoded(size, grids, stages, data, run, replica, checkpoint, str(fingerprint))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{name}: what it says of its codes is damaged ({error}): encode the data again.") from error
 

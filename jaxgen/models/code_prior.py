@@ -25,6 +25,7 @@ def code_prior(
     shape: tuple[int, ...],
     codebook_size: int,
     grids: tuple[tuple[int, int], ...],
+    per_place: int = 1,
     num_classes: int | None = None,
     network: PriorNetwork = "transformer",
     condition: Literal["none", "label"] = "none",
@@ -43,6 +44,7 @@ def code_prior(
       shape: Shape of one example's codes, taken from the data.
       codebook_size: Number of codes, taken from the data.
       grids: Height and width of each grid that the codes fill, coarse first, taken from the data.
+      per_place: Codes of each place, side by side and each of its own codebook, taken from the data.
       num_classes: Number of labels, taken from the data.
       network: Causal transformer, which keeps what it has computed while it draws a sample, or gated PixelCNN, which
         does not.
@@ -61,9 +63,19 @@ def code_prior(
     grids = tuple((int(height), int(width)) for height, width in grids)
     if network not in get_args(PriorNetwork):
         raise ValueError(f"network must be transformer or pixelcnn, got {network!r}")
+    if network == "transformer" and (heads < 1 or features % heads):
+        raise ValueError(f"heads must divide the features, got {heads} for {features}")
+    if network == "pixelcnn" and (kernel < 3 or kernel % 2 == 0):
+        raise ValueError(f"kernel must be odd and at least 3, got {kernel}")
+    if features < 1 or layers < 1:
+        raise ValueError(f"features and layers must be at least 1, got {features} and {layers}")
+    if condition == "label" and not num_classes:
+        raise ValueError("the data has no labels to condition on; encode data with labels, or leave --condition out")
     if condition not in ("none", "label"):
         raise ValueError(f"condition must be none or label, got {condition!r}")
-    if codebook_size < 1 or sum(map(math.prod, grids)) != math.prod(shape) or codebook_size % len(grids):
+    books = len(grids) * per_place
+    fit = sum(map(math.prod, grids)) == math.prod(shape) and all(width % per_place == 0 for _, width in grids)
+    if codebook_size < 1 or codebook_size % books or not fit:
         raise ValueError(
             f"{codebook_size} codes on grids {grids} do not fit examples of shape {tuple(shape)}; learn codes that "
             f"'jaxgen encode' wrote"
@@ -72,14 +84,18 @@ def code_prior(
     classes = told.size if told else 0
     if network == "transformer":
         grid = grids[0] if len(grids) == 1 else (1, math.prod(shape))
-        level = CausalTransformer(codebook_size, grid, features=features, heads=heads, layers=layers, classes=classes)
+        places = [(level, place) for level, each in enumerate(grids) for place in range(math.prod(each))]
+        own = tuple(level * per_place + place % per_place for level, place in places) if books > 1 else ()
+        level = CausalTransformer(codebook_size, grid, features, heads, layers, classes, codebooks=own)
         parts = _Parts(tuple(shape), (grid,), codebook_size, (level,), told)
     else:
         size = codebook_size // len(grids)
-        levels = tuple(
-            GatedPixelCNN(size, features, layers, kernel, classes, coarse_codes=size if number else 0)
-            for number in range(len(grids))
-        )
+        levels = []
+        for number, grid in enumerate(grids):
+            own = tuple(place % per_place for place in range(math.prod(grid))) if per_place > 1 else ()
+            coarse = size if number else 0
+            levels.append(GatedPixelCNN(size, features, layers, kernel, classes, coarse_codes=coarse, codebooks=own))
+        levels = tuple(levels)
         parts = _Parts(tuple(shape), grids, size, levels, told)
     return Model(
         init=parts.init,

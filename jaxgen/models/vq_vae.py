@@ -188,7 +188,7 @@ def quantized_autoencoder(
         sample=parts.sample,
         reconstruct=parts.reconstruct,
         domain=observed.domain,
-        codes=Codes(parts.all_codes, grids=parts.grids),
+        codes=Codes(parts.all_codes, grids=parts.grids, stages=math.prod(quantizer.stages)),
     )
 
 

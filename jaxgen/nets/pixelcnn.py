@@ -2,12 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Num, PyTree
 
-from jaxgen.nets.codes import check_codes, check_label, check_temperature
+from jaxgen.nets.codes import among_own, check_codes, check_label, check_temperature
 from jaxgen.nets.resnet import ResidualBlock
 
 
@@ -25,6 +26,8 @@ class GatedPixelCNN(nn.Module):
       kernel: size of the convolutions, of which causality keeps half; odd.
       classes: of the labels that it is conditional on; 0 for none.
       coarse_codes: entries of the codebook of a coarser grid that it is conditional on; 0 for none.
+      codebooks: of which codebook the code of each place is, where those of several are numbered through; empty where
+        there is one.
     """
 
     num_codes: int
@@ -33,6 +36,7 @@ class GatedPixelCNN(nn.Module):
     kernel: int = 5
     classes: int = 0
     coarse_codes: int = 0
+    codebooks: tuple[int, ...] = ()
 
     def setup(self) -> None:
         if self.kernel % 2 == 0 or self.kernel < 3 or self.layers < 1 or self.features < 1:
@@ -71,7 +75,8 @@ class GatedPixelCNN(nn.Module):
         vertical = horizontal = vectors
         for layer in self.gated:
             vertical, horizontal = layer(vertical, horizontal, told)
-        return self.head(nn.relu(self.hidden(nn.relu(horizontal))))
+        logits = self.head(nn.relu(self.hidden(nn.relu(horizontal))))
+        return among_own(logits, self.codebooks, self.num_codes)
 
     def told_of(
         self, label: ArrayLike | None, coarse: ArrayLike | None, shape: tuple[int, ...]
@@ -87,7 +92,10 @@ class GatedPixelCNN(nn.Module):
             )
         if coarse is not None:
             maps = self.coarse(check_codes(coarse, self.coarse_codes))
-            parts.append(jax.image.resize(maps, shape, "nearest"))
+            if len(maps) != shape[0]:
+                raise ValueError(f"coarse must hold one grid for each of {shape[0]} examples, got {len(maps)}")
+            rows, columns = (np.arange(n) // -(-n // m) for n, m in zip(shape[1:3], maps.shape[1:3]))
+            parts.append(maps[:, rows[:, None], columns])
         return sum(parts[1:], start=parts[0]) if parts else None
 
 

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Num, PyTree
 
-from jaxgen.nets.codes import check_codes, check_label, check_temperature
+from jaxgen.nets.codes import among_own, check_codes, check_label, check_temperature
 
 
 class CausalTransformer(nn.Module):
@@ -26,6 +26,8 @@ class CausalTransformer(nn.Module):
       heads: of the attention; they divide the features.
       layers: number of blocks.
       classes: of the labels that it is conditional on; 0 for none.
+      codebooks: of which codebook the code of each place is, where those of several are numbered through; empty where
+        there is one.
     """
 
     num_codes: int
@@ -34,6 +36,7 @@ class CausalTransformer(nn.Module):
     heads: int = 4
     layers: int = 4
     classes: int = 0
+    codebooks: tuple[int, ...] = ()
 
     def setup(self) -> None:
         if self.heads < 1 or self.layers < 1 or self.features % self.heads or self.features < 1:
@@ -65,7 +68,8 @@ class CausalTransformer(nn.Module):
         x = jnp.concatenate([self.start_of(label, batch)[:, None], before], axis=1) + self.places
         for block in self.blocks:
             x, _ = block(x)
-        return self.head(self.norm(x)).reshape(batch, *self.grid, self.num_codes)
+        logits = self.head(self.norm(x)).reshape(batch, *self.grid, self.num_codes)
+        return among_own(logits, self.codebooks, self.num_codes)
 
     def start_of(self, label: ArrayLike | None, batch: int) -> Float[Array, "batch features"]:
         label = check_label(label, self.classes, batch)
@@ -104,7 +108,7 @@ class CausalTransformer(nn.Module):
         for block, of_block in zip(self.blocks, cache, strict=True):
             x, of_block = block(x, of_block, place)
             caches.append(of_block)
-        return self.head(self.norm(x))[:, 0], tuple(caches)
+        return among_own(self.head(self.norm(x))[:, 0], self.codebooks, self.num_codes, place), tuple(caches)
 
 
 class _Block(nn.Module):

@@ -16,6 +16,8 @@ SMALL = {"features": 4, "layers": 2, "kernel": 3, "heads": 2}
 #: Two grids of two codes each: 2 places and 3 places.
 TWO = {"shape": (5,), "codebook_size": 4, "grids": ((1, 2), (1, 3))}
 ONE = {"shape": (2, 2, 1), "codebook_size": 2, "grids": ((2, 2),)}
+#: Two places of two codes each, of a codebook of two for the first and another for the second.
+STAGES = {"shape": (2, 1, 2), "codebook_size": 4, "grids": ((2, 2),), "per_place": 2}
 
 
 def make(network, **options):
@@ -29,8 +31,10 @@ def make(network, **options):
 
 def all_examples(of):
     """Every example there is, the codes of each grid numbered after those of the ones before."""
-    size = of["codebook_size"] // len(of["grids"])
-    first = np.repeat(size * np.arange(len(of["grids"])), [math.prod(grid) for grid in of["grids"]])
+    stages, levels = of.get("per_place", 1), len(of["grids"])
+    size = of["codebook_size"] // (levels * stages)
+    book = [lv * stages + place % stages for lv in range(levels) for place in range(math.prod(of["grids"][lv]))]
+    first = size * np.array(book)
     codes = np.array(list(itertools.product(range(size), repeat=len(first)))) + first
     return codes.reshape(-1, *of["shape"]).astype(np.float64)
 
@@ -42,18 +46,20 @@ def nll(model, params, x, label=None):
     return np.asarray(found["loss"])
 
 
-@pytest.mark.parametrize("of", [ONE, TWO], ids=["one grid", "two grids"])
-def test_probabilities_of_all_codes_sum_to_one(x64, of):
-    model, params = make("pixelcnn", **of)
+@pytest.mark.parametrize("network", ["pixelcnn", "transformer"])
+@pytest.mark.parametrize("of", [ONE, TWO, STAGES], ids=["one grid", "two grids", "two codes a place"])
+def test_probabilities_of_all_codes_sum_to_one(x64, of, network):
+    """Of all that can stand where they stand: a code of another grid's or stage's codebook has no probability."""
+    model, params = make(network, **of)
     np.testing.assert_allclose(np.exp(-nll(model, params, all_examples(of))).sum(), 1, rtol=1e-6)
 
 
-def test_a_transformer_reads_both_grids_as_one_row(x64):
-    """It may name any code at any place: what it gives to those that can stand there is less than all."""
-    model, params = make("transformer", **TWO)
-    anything = np.array(list(itertools.product(range(4), repeat=5)), np.float64)
-    np.testing.assert_allclose(np.exp(-nll(model, params, anything)).sum(), 1, rtol=1e-6)
-    assert np.exp(-nll(model, params, all_examples(TWO))).sum() < 0.9
+def test_what_is_logged_in_training_is_in_bits(x64):
+    model, params = make("transformer", **ONE)
+    batch = {"x": jnp.asarray(all_examples(ONE)[:5])}
+    value, aux = jax.jit(model.losses["code_prior"], static_argnums=4)(params, {}, batch, KEY, True)
+    np.testing.assert_allclose(value, nll(model, params, batch["x"]).mean(), rtol=1e-6)
+    np.testing.assert_allclose(aux.metrics["code_bits"], value / np.log(2), rtol=1e-6)
 
 
 def test_the_bottom_grid_is_given_the_top_one(x64):
@@ -77,7 +83,7 @@ def test_the_bottom_grid_is_given_the_top_one(x64):
     assert np.abs(given[0] - given[3]).max() > 0.01
 
 
-@pytest.mark.parametrize(("network", "of"), [("pixelcnn", TWO), ("transformer", ONE)])
+@pytest.mark.parametrize(("network", "of"), [("pixelcnn", TWO), ("transformer", TWO), ("pixelcnn", STAGES)])
 def test_draws_occur_as_often_as_their_probabilities_say(x64, network, of):
     n = 4000
     model, params = make(network, **of)

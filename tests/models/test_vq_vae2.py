@@ -4,10 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jaxgen import runs
 from jaxgen.data import load
 from jaxgen.models import vq_vae2
+from jaxgen.models.quantizers import ema_quantizer
+from jaxgen.models.vq_vae2 import two_levels
 from jaxgen.training import Options, train
 
 KEY = jax.random.key(3)
@@ -44,7 +47,7 @@ def test_a_code_is_the_top_grid_and_after_it_the_bottom_one_numbered_through(x64
     model, params, statistics, batch = make()
     index = np.asarray(jax.jit(model.encode)(params, statistics, batch["x"]))
     assert index.shape == (4, 4 + 9)
-    assert model.codes == (2 * CODES, True, (TOP, BOTTOM))
+    assert model.codes == (2 * CODES, True, (TOP, BOTTOM), 1)
     assert 0 <= index[:, :4].min() <= index[:, :4].max() < CODES
     assert index[:, 4:].min() >= CODES
     back = jax.jit(model.decode)(params, statistics, index)
@@ -66,6 +69,47 @@ def test_the_loss_has_the_commitment_of_both_levels_and_each_codebook_takes_its_
         means = np.asarray(after.sums)[seen > 0] / seen[seen > 0, None]
         spread += np.sum(seen[seen > 0] * np.square(means - codebook(statistics, level)[seen > 0]).sum(axis=-1)) / 4
     assert spread < aux.metrics["commitment"]
+
+
+class _Pooled(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return x.reshape(len(x), 2, 2, 2, 2, -1).mean(axis=(2, 4))
+
+
+class _Added(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return x[..., :DIM] + x[..., DIM:]
+
+
+class _Spread(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def test_two_levels_are_their_equations(x64):
+    """With networks that pool, spread and add, by NumPy: e_t nearest to the pooled z, e_b to z plus e_t spread."""
+    level = ema_quantizer(CODES, DIM, commitment=0.25, decay=0.8, revival=0.0)
+    both = two_levels(level, upper=_Pooled(), lower=_Added(), unfold=_Spread(), maps=(4, 4, DIM))
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(3, 4, 4, DIM))
+    params, shapes = both.init(KEY)
+    state = jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(1, 2, leaf.shape)), shapes)
+    tables = {name: np.asarray(s.sums) / np.asarray(s.counts)[:, None] for name, s in state.items()}
+    found = jax.jit(lambda z: both.quantize(params, state, z, KEY, jnp.arange(3), False))(z)
+    pooled = z.reshape(3, 2, 2, 2, 2, DIM).mean(axis=(2, 4))
+    top = nearest(pooled, tables["top"])
+    spread = tables["top"][top].repeat(2, axis=1).repeat(2, axis=2)
+    bottom = nearest(z + spread, tables["bottom"])
+    expected = np.square(pooled - tables["top"][top]).sum(axis=(1, 2, 3))
+    expected = expected + np.square(z + spread - tables["bottom"][bottom]).sum(axis=(1, 2, 3))
+    np.testing.assert_array_equal(found.index, np.concatenate([top.reshape(3, -1), bottom.reshape(3, -1)], axis=1))
+    np.testing.assert_allclose(found.terms["commitment"], expected, rtol=1e-9)
+    np.testing.assert_allclose(found.penalty, 0.25 * expected, rtol=1e-9)
+    np.testing.assert_allclose(found.codes, np.concatenate([tables["bottom"][bottom], spread], axis=-1), rtol=1e-9)
+    np.testing.assert_allclose(both.lookup(params, state, found.index), found.codes, rtol=1e-9)
 
 
 def test_the_bottom_codes_are_nearest_to_encodings_that_know_the_top_codes(x64):
@@ -103,6 +147,7 @@ def test_the_decoders_gradient_passes_both_quantizers_and_no_codebook(x64):
     for part in ("upper", "lower", "unfold"):
         assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(gradient["codebook"][part])), part
     assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(gradient["encoder"]))
+    # No gradient of its own; that of the top codes is what the bottom encodings and the decoder are told of them.
     for leaf in jax.tree.leaves(of_codes["codebook"]["bottom"]):
         np.testing.assert_array_equal(leaf, 0)
 

@@ -194,3 +194,16 @@ def test_a_coarser_grid_is_given_where_it_is_wanted_alone():
         network = GatedPixelCNN(num_codes=3, features=4, layers=1, kernel=3, coarse_codes=wanted)
         with pytest.raises(ValueError, match=message):
             network.init(jax.random.key(0), codes, None, given)
+
+
+def test_each_place_is_told_the_coarse_code_that_covers_it(x64):
+    """Of a grid of 7 that was halved to 4, rounded up: 0 0 1 1 2 2 3."""
+    network = GatedPixelCNN(num_codes=3, features=4, layers=1, kernel=3, coarse_codes=4)
+    params = random_parameters(network, (1, 7), coarse=jnp.zeros((1, 1, 4), jnp.int32))
+    told = jax.jit(lambda c: network.apply(params, None, c, (1, 1, 7, 4), method="told_of"))
+    found = np.asarray(told(jnp.array([[[0, 1, 2, 3]]])))[0, 0]
+    for place, covering in enumerate((0, 0, 1, 1, 2, 2, 3)):
+        np.testing.assert_array_equal(found[place], found[2 * covering])
+    assert len(np.unique(found.round(9), axis=0)) == 4
+    with pytest.raises(ValueError, match="one grid for each of 2 examples, got 1"):
+        network.apply(params, jnp.zeros((2, 1, 7), jnp.int32), None, jnp.zeros((1, 1, 4), jnp.int32))
