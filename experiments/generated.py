@@ -12,6 +12,11 @@ from jaxgen import runs
 _PASSES, _SEEN = 10, 75_000
 
 
+def num_parameters(path: Path) -> int:
+    """Of one replica of a run."""
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(runs.open_run(path, which="last").params))
+
+
 def sampled(path: Path, *, index: int, count: int, told: np.ndarray | None = None) -> np.ndarray:
     """Draws of one replica of a run, and what each is told where the model is conditional."""
     run = runs.open_run(path, index=index, which="last")

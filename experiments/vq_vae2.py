@@ -8,7 +8,9 @@ source:    own gate; the two grids: Razavi, van den Oord and Vinyals, 2019
 
 On digits two grids of 2×2 and 4×4 places choose among 64 codes each, 20 · 6 = 120 bits; one grid of 4×4 places among
 181 codes, 16 · log₂ 181 = 120 bits. On MNIST they are 4×4 and 7×7 places of 64 codes, 390 bits, against 7×7 places of
-256 codes, 392 bits. Encoder and decoder of the image have the same channels.
+256 codes, 392 bits. Encoder and decoder of the image have the same channels; what two grids have besides, the networks
+between them, makes them 2 to 9 times as large. At full scale three seeds cannot tell the two apart: the difference is
+1.3 of its standard errors.
 """
 
 import math
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from figures import Figure, Outcome, Scale, evaluated, main, pictures
+from generated import num_parameters
 
 from jaxgen import runs
 from jaxgen.training import Options
@@ -56,10 +59,13 @@ def run(*, seeds: int = 3, scale: Scale = "cpu", workdir: Path) -> Outcome:
         "vq_vae2": sum(setting.places) * math.log2(setting.two),
     }
     one, own = sum(errors["vq_vae"]) / seeds, "own measurement"
+    size = {model: num_parameters(workdir / model) for model in errors}
     figures = [
         Figure("bits of an image, two grids", [bits["vq_vae2"]], "bits", bits["vq_vae"], "one grid", 0.01, "below"),
         Figure("squared error a pixel, one grid", errors["vq_vae"], "", None, own),
         Figure("squared error a pixel, two grids", errors["vq_vae2"], "", one, "one grid", 0.0, "below"),
+        Figure("parameters, one grid", [size["vq_vae"]], "", None, own),
+        Figure("parameters, two grids", [size["vq_vae2"]], "", None, own),
         Figure("codes in use, one grid", use["vq_vae"], "share", None, own),
         Figure("codes in use, two grids", use["vq_vae2"], "share", None, own),
     ]

@@ -1,5 +1,6 @@
 """A learned prior in the place of uniform codes: the run that it was learned for, and both as one model."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,10 @@ def prior_of(base: Run, *, replica: int) -> Run | None:
       UserError: if it is one over other codes.
     """
     path = prior_folder(base.path)
-    if base.model.codes is None or not (path / "checkpoints").is_dir() or not (path / "config.json").exists():
+    if base.model.codes is None or not path.exists():
+        return None
+    if not (path / "checkpoints").is_dir() or not (path / "config.json").exists():
+        warnings.warn(f"{path} holds no trained prior; codes are drawn uniformly", stacklevel=3)
         return None
     prior = open_run(path)
     encoded = encoded_by(prior)

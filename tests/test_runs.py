@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from jaxgen import compiled, folder, models, report, runs
+from jaxgen import compiled, evaluations, folder, models, report, runs
 from jaxgen.data import load
 from jaxgen.data.dataset import make_dataset
 from jaxgen.errors import UserError
@@ -385,7 +385,7 @@ def conditioned(tmp_path, monkeypatch):
     }
     train, test = ({name: a[part] for name, a in arrays.items()} for part in (slice(40), slice(40, 70)))
     made = make_dataset("told", train, test, scale=1.0)
-    for module in (runs, report):
+    for module in (runs, evaluations):
         monkeypatch.setattr(module, "load", lambda *_arguments, **_keywords: made)
     monkeypatch.setattr(models, "conditional_mean", conditional_mean, raising=False)
     monkeypatch.setattr(models, "__all__", [*models.__all__, "conditional_mean"])

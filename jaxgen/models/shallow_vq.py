@@ -171,6 +171,7 @@ class _Parts:
         return lookup(self.centroids(params, statistics), index).reshape(-1, *self.shape)
 
     def sample(self, params: Params, statistics: PyTree, key: Array, n: int) -> Array:
+        """Centroids drawn uniformly, with the noise of N(μ, σ² I): pixels that know nothing of one another."""
         code_key, noise_key = jax.random.split(key)
         mean = self.decode(params, statistics, jax.random.randint(code_key, (n,), 0, self.num_codes))
         return mean + self.scale * jax.random.normal(noise_key, mean.shape, mean.dtype)
