@@ -28,6 +28,7 @@ from jaxgen.models.quantizers import (
     residual_quantizer,
 )
 from jaxgen.nets import Activation, grid_decoder, grid_encoder
+from jaxgen.nets.convolution import Conv
 from jaxgen.quantization import code_counts, perplexity, usage
 
 VectorQuantizerName = Literal["ema", "gradient", "rotation"]
@@ -103,8 +104,8 @@ def vq_vae(
     decoder = grid_decoder(network, hidden, shape, activation=activation)
     return quantized_autoencoder(
         "vq_vae",
-        encoder=nn.Sequential([encoder, nn.Conv(quantized.outputs, (1, 1))]),
-        decoder=nn.Sequential([nn.Conv(hidden[-1], (3, 3)), decoder]),
+        encoder=nn.Sequential([encoder, Conv(quantized.outputs, (1, 1))]),
+        decoder=nn.Sequential([Conv(hidden[-1], (3, 3)), decoder]),
         observed=make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale),
         grid=tuple(-(-size // 2 ** len(hidden)) for size in shape[:2]),
         quantizer=quantized,

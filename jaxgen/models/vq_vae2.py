@@ -14,6 +14,7 @@ from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
 from jaxgen.models.quantizers import Quantized, Quantizer
 from jaxgen.models.vq_vae import VectorQuantizerName, make_quantizer, quantized_autoencoder
 from jaxgen.nets import Activation, grid_decoder, grid_encoder
+from jaxgen.nets.convolution import Conv
 
 
 def vq_vae2(
@@ -72,16 +73,16 @@ def vq_vae2(
     maps, half = (*bottom, hidden[-1]), hidden[-1:]
     quantized = two_levels(
         level,
-        upper=nn.Sequential([grid_encoder(network, half, maps, activation=activation), nn.Conv(level.outputs, (1, 1))]),
-        lower=nn.Conv(level.outputs, (1, 1)),
-        unfold=nn.Sequential([nn.Conv(hidden[-1], (3, 3)), grid_decoder(network, half, maps, activation=activation)]),
+        upper=nn.Sequential([grid_encoder(network, half, maps, activation=activation), Conv(level.outputs, (1, 1))]),
+        lower=Conv(level.outputs, (1, 1)),
+        unfold=nn.Sequential([Conv(hidden[-1], (3, 3)), grid_decoder(network, half, maps, activation=activation)]),
         maps=maps,
     )
     decoder = grid_decoder(network, hidden, shape, activation=activation)
     return quantized_autoencoder(
         "vq_vae2",
         encoder=encoder,
-        decoder=nn.Sequential([nn.Conv(hidden[-1], (3, 3)), decoder]),
+        decoder=nn.Sequential([Conv(hidden[-1], (3, 3)), decoder]),
         observed=make_likelihood(likelihood, shape, scale=scale, fixed_scale=fixed_scale),
         grid=bottom,
         quantizer=quantized,

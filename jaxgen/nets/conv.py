@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
+from jaxgen.nets.convolution import Conv, ConvTranspose
 from jaxgen.nets.mlp import ACTIVATIONS, MLP
 from jaxgen.nets.normalization import BatchNorm
 from jaxgen.nets.resnet import ResidualBlock
@@ -33,7 +34,7 @@ class ConvEncoder(nn.Module):
         x = jnp.asarray(images)
         for stage, width in enumerate(self.channels):
             normal = self.batch_norm and stage > 0
-            x = nn.Conv(width, (4, 4), strides=(2, 2), use_bias=not normal)(x)
+            x = Conv(width, (4, 4), strides=(2, 2), use_bias=not normal)(x)
             x = BatchNorm()(x) if normal else x
             for _ in range(self.blocks):
                 x = ResidualBlock(self.activation)(x)
@@ -67,7 +68,7 @@ class ConvDecoder(nn.Module):
                 x = ResidualBlock(self.activation)(x)
             features = self.channels[stage - 1] if stage else outputs
             normal = self.batch_norm and stage > 0
-            x = nn.ConvTranspose(features, (4, 4), strides=(2, 2), use_bias=not normal)(x)
+            x = ConvTranspose(features, use_bias=not normal)(x)
             # An odd size was rounded up on the way down; the surplus row and column go again.
             x = x[:, : -(-height // 2**stage), : -(-width // 2**stage)]
             x = BatchNorm()(x) if normal else x

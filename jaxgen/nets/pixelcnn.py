@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Num, PyTree
 
 from jaxgen.nets.codes import among_own, check_codes, check_label, check_temperature
+from jaxgen.nets.convolution import Conv
 from jaxgen.nets.resnet import ResidualBlock
 
 
@@ -52,7 +53,7 @@ class GatedPixelCNN(nn.Module):
             self.told = nn.Embed(self.classes, self.features)
         if self.coarse_codes:
             self.coarse = nn.Sequential(
-                [nn.Embed(self.coarse_codes, self.features), nn.Conv(self.features, (3, 3)), ResidualBlock()]
+                [nn.Embed(self.coarse_codes, self.features), Conv(self.features, (3, 3)), ResidualBlock()]
             )
 
     def __call__(
@@ -119,8 +120,8 @@ class _GatedLayer(nn.Module):
             above = jnp.pad(above, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]
             left = jnp.pad(left, ((0, 0), (0, 0), (1, 0), (0, 0)))[:, :, :-1]
         window = (radius + 1, 2 * radius + 1)
-        v = nn.Conv(2 * features, window, padding=((radius, 0), (radius, radius)), name="vertical")(above)
-        h = nn.Conv(2 * features, (1, radius + 1), padding=((0, 0), (radius, 0)), name="horizontal")(left)
+        v = Conv(2 * features, window, padding=((radius, 0), (radius, radius)), name="vertical")(above)
+        h = Conv(2 * features, (1, radius + 1), padding=((0, 0), (radius, 0)), name="horizontal")(left)
         h = h + nn.Dense(2 * features, name="across")(v)
         if told is not None:
             v = v + nn.Dense(2 * features, use_bias=False, name="told_vertical")(told)

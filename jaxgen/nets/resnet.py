@@ -6,6 +6,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
+from jaxgen.nets.convolution import Conv
 from jaxgen.nets.mlp import ACTIVATIONS
 
 
@@ -18,5 +19,5 @@ class ResidualBlock(nn.Module):
     def __call__(self, maps: Float[ArrayLike, "batch h w features"]) -> Float[Array, "batch h w features"]:
         x = jnp.asarray(maps)
         act, features = ACTIVATIONS[self.activation], x.shape[-1]
-        hidden = nn.Conv(features, (3, 3))(act(x))
-        return x + nn.Conv(features, (1, 1))(act(hidden))
+        hidden = Conv(features, (3, 3))(act(x))
+        return x + Conv(features, (1, 1))(act(hidden))

@@ -123,4 +123,4 @@ def test_the_first_layer_of_the_discriminator_and_the_last_of_the_generator_are_
     assert sorted(discriminator["ConvEncoder_0"]) == ["BatchNorm_0", "Conv_0", "Conv_1"]
     assert discriminator["ConvEncoder_0"]["BatchNorm_0"]["BatchNorm_0"]["scale"].shape == (3,)
     assert sorted(generator) == ["BatchNorm_0", "ConvDecoder_0", "Dense_0"]
-    assert sorted(generator["ConvDecoder_0"]) == ["BatchNorm_0", "ConvTranspose_0", "ConvTranspose_1"]
+    assert sorted(generator["ConvDecoder_0"]) == ["BatchNorm_0", "Conv_0", "Conv_1"]
