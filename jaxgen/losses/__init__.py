@@ -1,8 +1,9 @@
-"""Objectives as pure functions of arrays: per example, in nats, summed over every axis but the batch.
+"""Objectives as pure functions of arrays: one value an example, summed over every axis but the batch.
+
+What is the logarithm of a probability is in nats. The maximum mean discrepancy alone is one number of two whole sets.
 
 Arrays are positional and may be NumPy's or JAX's; hyperparameters are keywords. Float64 inputs give float64
-results, half-precision ones are computed and summed in float32. Objectives reduce over the batch once,
-themselves.
+results, half-precision ones are computed and summed in float32.
 """
 
 from jaxgen.losses.adversarial import (

@@ -116,7 +116,7 @@ def hinge_discriminator_loss(
         fake_logits: [batch, *dims], of as many generated examples.
 
     Returns:
-        [batch].
+        [batch], in units of the logits.
 
     Raises:
         ValueError: shapes do not match.
@@ -144,7 +144,7 @@ def hinge_generator_loss(fake_logits: Num[ArrayLike, "batch *dims"]) -> Float[Ar
         fake_logits: [batch, *dims], of generated examples.
 
     Returns:
-        [batch].
+        [batch], in units of the logits.
 
     Raises:
         ValueError: there is no batch axis.
@@ -174,7 +174,7 @@ def least_squares_discriminator_loss(
         fake_logits: [batch, *dims], scores of as many generated examples.
 
     Returns:
-        [batch].
+        [batch], in squared units of the score.
 
     Raises:
         ValueError: shapes do not match.
@@ -202,7 +202,7 @@ def least_squares_generator_loss(fake_logits: Num[ArrayLike, "batch *dims"]) -> 
         fake_logits: [batch, *dims], scores of generated examples.
 
     Returns:
-        [batch].
+        [batch], in squared units of the score.
 
     Raises:
         ValueError: there is no batch axis.
@@ -232,7 +232,7 @@ def wasserstein_discriminator_loss(
         fake_logits: [batch, *dims], scores of as many generated examples.
 
     Returns:
-        [batch].
+        [batch], in units of the critic.
 
     Raises:
         ValueError: shapes do not match.
@@ -260,7 +260,7 @@ def wasserstein_generator_loss(fake_logits: Num[ArrayLike, "batch *dims"]) -> Fl
         fake_logits: [batch, *dims], scores of generated examples.
 
     Returns:
-        [batch].
+        [batch], in units of the critic.
 
     Raises:
         ValueError: there is no batch axis.
@@ -313,7 +313,7 @@ def gradient_penalty(
         target: c, the slope wanted.
 
     Returns:
-        [batch].
+        [batch], in squared units of the critic over those of the data.
 
     Raises:
         ValueError: shapes do not match, or `critic` does not return one leading entry an example.
@@ -356,7 +356,7 @@ def r1_penalty(critic: Callable[[Array], Array], real: Num[ArrayLike, "batch *di
         real: [batch, *dims], data.
 
     Returns:
-        [batch].
+        [batch], in squared units of the logits over those of the data.
 
     Raises:
         ValueError: `real` has no batch axis, or `critic` does not return one leading entry an example.
