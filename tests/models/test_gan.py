@@ -6,21 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from payoffs import OBJECTIVES
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit
+from scipy.special import expit
 from slopes import slopes
 
-from jaxgen.models import gan
+from jaxgen.models import conditional_gan, gan, vae_gan
 from jaxgen.models.game import PAYOFFS
 
 BATCH, NOISE, KEY = 5, 3, jax.random.key(9)
-OBJECTIVES = {
-    "non_saturating": (lambda r, f: -log_expit(r) - log_expit(-f), lambda f: -log_expit(f)),
-    "minimax": (lambda r, f: -log_expit(r) - log_expit(-f), lambda f: log_expit(-f)),
-    "hinge": (lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f), lambda f: -f),
-    "least_squares": (lambda r, f: ((r - 1) ** 2 + f**2) / 2, lambda f: (f - 1) ** 2 / 2),
-    "wasserstein": (lambda r, f: f - r, lambda f: -f),
-}
 
 
 def make(**options):
@@ -112,12 +106,14 @@ def test_the_equilibrium_is_the_best_that_a_discriminator_can_do_where_both_dist
     np.testing.assert_allclose(-best.fun, PAYOFFS[objective].equilibrium, atol=1e-8)
 
 
-@pytest.mark.parametrize(("objective", "boundary"), [("minimax", 0.0), ("hinge", 0.0), ("least_squares", 0.5)])
+@pytest.mark.parametrize(
+    ("objective", "boundary"), [("minimax", 0.0), ("hinge", 0.0), ("least_squares", 0.5), ("wasserstein", 0.0)]
+)
 def test_accuracy_is_the_share_on_the_right_side_of_the_boundary(x64, objective, boundary):
     model, params, batch = make(objective=objective, hidden=(), shape=(1,))
     # D(x) = x, and every generated example is the same.
     params["discriminator"]["params"]["Dense_0"] = {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)}
-    batch = batch | {"x": boundary + jnp.array([[-0.2], [0.2], [0.3], [-0.1], [0.1]])}
+    batch = batch | {"x": boundary + jnp.array([[-0.2], [0.2], [0.3], [-0.01], [0.01]])}
     for offset, right in ((-0.2, 1.0), (0.2, 0.0)):
         generator = {"kernel": jnp.zeros((NOISE, 1)), "bias": jnp.full(1, boundary + offset)}
         params["generator"]["params"]["Dense_0"] = generator
@@ -174,9 +170,17 @@ def test_vectors_are_judged_by_a_smooth_discriminator_and_images_by_leaky_relu()
         assert values[0] == values[1]
 
 
-def test_both_players_take_adam_steps_with_half_the_momentum():
-    optimizers = make()[0].optimizers(0.1)
-    assert set(optimizers) == {"discriminator", "generator"}
+@pytest.mark.parametrize(
+    ("model", "players"),
+    [
+        (gan(shape=(2,)), {"discriminator", "generator"}),
+        (conditional_gan(shape=(2,), num_classes=2), {"discriminator", "generator"}),
+        (vae_gan(shape=(2,)), {"discriminator", "encoder", "generator"}),
+    ],
+)
+def test_all_players_take_adam_steps_with_half_the_momentum(model, players):
+    optimizers = model.optimizers(0.1)
+    assert set(optimizers) == players
     for optimizer in optimizers.values():
         state = optimizer.init(jnp.zeros(()))
         first, state = optimizer.update(jnp.float32(1.0), state)
