@@ -124,3 +124,16 @@ def test_the_first_layer_of_the_discriminator_and_the_last_of_the_generator_are_
     assert discriminator["ConvEncoder_0"]["BatchNorm_0"]["BatchNorm_0"]["scale"].shape == (3,)
     assert sorted(generator) == ["BatchNorm_0", "ConvDecoder_0", "Dense_0"]
     assert sorted(generator["ConvDecoder_0"]) == ["BatchNorm_0", "Conv_0", "Conv_1"]
+
+
+def test_the_generator_is_paid_by_a_discriminator_that_normalizes_by_the_generated_batch(made, losses):
+    _, params, statistics, batch = made
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.split(KEY)[0], batch["position"])
+    noise = jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
+    players = networks("dcgan", (2, 3), SHAPE, activation="leaky_relu", bounded=False)
+    judged = noise
+    for player, network in zip(reversed(PLAYERS), reversed(players)):
+        variables = params[player] | statistics["batch"][player]
+        judged, _ = network.apply(variables, judged, mutable=["batch_stats"])
+    expected = np.mean(np.log1p(np.exp(-np.asarray(judged))))
+    np.testing.assert_allclose(losses["generator"](params, statistics, batch, KEY, True)[0], expected, rtol=1e-4)

@@ -353,7 +353,7 @@ def test_a_class_that_neither_player_heeds_leaves_every_setting_of_the_game_as_i
 def test_no_two_players_begin_with_the_same_weights(factory):
     size = {"noise_dim": 3} if factory == gan else {"latents": 3}
     batch = {"x": jnp.zeros((1, 3)), "position": jnp.arange(1)}
-    params, _ = factory(shape=(3,), hidden=(4, 3), **size).init(KEY, batch)
+    params, _ = factory(shape=(3,), hidden=(4, 4), **size).init(KEY, batch)
     kernels = [a for a in jax.tree.leaves(params) if a.shape == (3, 4)]
     assert len(kernels) == len(params)
     assert len({np.asarray(a).tobytes() for a in kernels}) == len(kernels)

@@ -139,9 +139,12 @@ def test_figures_of_replicas_are_lists_and_vectors_get_numbers():
 def test_coverage_counts_within_three_standard_deviations(shift, modes, share):
     centers = np.array([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]], np.float32)
     dataset = numbered()._replace(modes=Modes(centers, 0.1))
-    here = jnp.asarray(centers[:2]) + jnp.array([0.0, 0.1 * shift])
-    model = denoiser()._replace(sample=lambda params, statistics, key, n: jnp.tile(here, (n // 2, 1)))
+    here, counts = jnp.asarray(centers[:2]) + jnp.array([0.0, 0.1 * shift]), []
+    model = denoiser()._replace(
+        sample=lambda params, statistics, key, n: [counts.append(n), jnp.tile(here, (n // 2, 1))][1]
+    )
     figures = evaluation.coverage(model, dataset, {}, {})
+    assert counts == [2500]  # as in PacGAN's tables
     assert (figures["modes"], figures["high_quality"]) == (modes, share)
     if modes:
         np.testing.assert_allclose(figures["reverse_kl"], np.log(3 / 2), rtol=1e-6)
@@ -228,3 +231,18 @@ def test_a_run_compiles_its_sampler_once_and_fetches_no_parameters(monkeypatch, 
     own = jax.tree.map(jnp.asarray, (result.state.params, result.state.statistics))
     expected = evaluation.coverage(model, ring(), *own, replicas=seeds)
     assert {name: result.figures[name] for name in expected} == expected
+
+
+def test_samples_are_drawn_by_no_key_of_the_evaluation():
+    """Of one key a sample would be of the noise that a test example has been judged with."""
+    uniform = denoiser()._replace(
+        evaluate=lambda params, statistics, batch, key: {"u": jax.random.uniform(key) * jnp.ones(len(batch["x"]))}
+    )
+    of_evaluation = float(evaluated(uniform, numbered().test)["u"])
+
+    def sample(params, statistics, key, n):
+        same = jnp.abs(jax.random.uniform(key) - of_evaluation) < 1e-5
+        return jnp.where(same, jnp.zeros((n, 2)), 5.0)
+
+    dataset = numbered()._replace(modes=Modes(np.zeros((1, 2), np.float32), 0.1))
+    assert evaluation.coverage(denoiser()._replace(sample=sample), dataset, {}, {})["modes"] == 0
