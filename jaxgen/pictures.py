@@ -27,6 +27,7 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Penalty of the discriminator's slope", "penalty", ("penalty",)),
     ("Modes found", "modes", ("modes",)),
     ("High-quality share", "share", ("high_quality",)),
+    ("Samples among test examples, and those among samples", "share", ("precision", "recall")),
     ("Squared errors", "summed over an example", ("squared_error", "commitment")),
     ("Codes in use", "codes", ("perplexity",)),
     ("Size of an example's codes", "bits", ("code_bits",)),
@@ -82,6 +83,7 @@ def over_time(shown: Shown, index: int) -> Iterator[Drawn]:
         return
     frames = watched.examples if shown.run.config["options"]["seeds"] == 1 else watched.examples[:, index]
     caption, rows, condition = "The same noise after evaluations, the latest last.", [], shown.model.condition
+    caption += _by_average(shown)
     if shown.images and condition is not None and condition.classes:
         rows = [str(label) for label in classes_in_turn(frames.shape[1], condition.size)]
         caption += " A row for each class asked for."
@@ -153,7 +155,7 @@ def _completions(shown: Shown) -> Drawn:
 def _samples(shown: Shown) -> Drawn:
     model = shown.model
     assert model.sample is not None
-    caption = (model.sample.__doc__ or "Drawn from the prior, not chosen.").split("\n")[0]
+    caption = (model.sample.__doc__ or "Drawn from the prior, not chosen.").split("\n")[0] + _by_average(shown)
     if shown.images and model.condition is not None and model.condition.classes:
         rows = min(_NUM_CLASSES, model.condition.size)
         classes = np.repeat(np.arange(rows, dtype=np.int32), _NUM_OF_CLASS)
@@ -166,6 +168,11 @@ def _samples(shown: Shown) -> Drawn:
     if shown.dataset.modes is not None and not shown.images:
         caption += " Circles: 3 σ of the data around each mode, where a sample counts as of high quality."
     return Drawn("samples", "Samples", caption, "Pictures", sample_figure(shown, values))
+
+
+def _by_average(shown: Shown) -> str:
+    """For captions of what an averaged generator made: the last one is that whose losses and accuracies are told."""
+    return " By the averaged generator." if shown.run.config["arguments"].get("average") else ""
 
 
 def uniform_samples(shown: Shown) -> Drawn:

@@ -31,6 +31,7 @@ from jaxgen.runs import (
 )
 from jaxgen.shown import Drawn, Shown
 from jaxgen.training.devices import Devices, check_fits
+from jaxgen.training.evaluate import num_compared
 from jaxgen.training.options import Options, check_seeds, num_steps
 from jaxgen.whole import whole
 from jaxgen.writers import read_jsonl
@@ -128,7 +129,7 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: st
         subtitle += f" Beside its pictures are those of {other.run.config['model']} in {beside}, {_checkpoint(other)}."
     target, shots = path / "report.html", []
     try:
-        learned = [*curves(history, _told(shown), nats=in_nats(figures)), *over_time(shown, index)]
+        learned = [*curves(history, _told(shown), nats=in_nats(figures, _told(shown))), *over_time(shown, index)]
         for name, title, caption, section, figure in [*learned, *drawn]:
             png = plots.save(figure, path / "plots" / f"{name}.png")
             shots.append(Picture(title, caption, png, f"{title}: {caption}", section))
@@ -221,8 +222,10 @@ def _checkpoint(shown: Shown) -> str:
 
 def _told(shown: Shown) -> dict[str, Any]:
     """What notes to the figures may say of the run."""
-    modes = shown.dataset.modes
-    return shown.run.config["arguments"] | ({} if modes is None else {"num_modes": len(modes.centers)})
+    counts = {"num_compared": num_compared(shown.model, shown.dataset)}
+    if shown.dataset.modes is not None:
+        counts["num_modes"] = len(shown.dataset.modes.centers)
+    return shown.run.config["arguments"] | counts
 
 
 def _notes(shown: Shown, history: list[dict[str, Any]], figures: Mapping[str, Any]) -> list[str]:

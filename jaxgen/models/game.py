@@ -1,5 +1,6 @@
 """The game that all adversarial networks play: a generator, a discriminator, and what each is paid."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -16,7 +17,7 @@ from jaxtyping import Float, PyTree
 from jaxgen import losses
 from jaxgen.model import Aux, Batch, Condition, Model, Params, example_keys
 from jaxgen.models.condition import join, vectors
-from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
+from jaxgen.nets import Activation, Network, check_stages, vector_decoder, vector_encoder
 from jaxgen.nets.spectral import init_spectral, spectral_normalize
 
 Objective = Literal["non_saturating", "minimax", "hinge", "least_squares", "wasserstein"]
@@ -61,9 +62,7 @@ PAYOFFS: dict[str, Payoff] = {
     "least_squares": Payoff(
         losses.least_squares_discriminator_loss, losses.least_squares_generator_loss, -0.25, boundary=0.5
     ),
-    "wasserstein": Payoff(
-        losses.wasserstein_discriminator_loss, losses.wasserstein_generator_loss, 0.0, settles=False
-    ),
+    "wasserstein": Payoff(losses.wasserstein_discriminator_loss, losses.wasserstein_generator_loss, 0.0, settles=False),
 }
 
 
@@ -301,6 +300,7 @@ class Game:
     def sample(
         self, params: Params, statistics: PyTree, key: Array, n: int, *, condition: ArrayLike | None = None
     ) -> Array:
+        """Of noise drawn anew, not chosen."""
         return self.decode(params, statistics, self.draw(jax.random.split(key, n)), condition=condition)
 
 
@@ -323,6 +323,8 @@ def networks(
     if network not in get_args(GameNetwork):
         raise ValueError(f"network must be one of {', '.join(get_args(GameNetwork))}, got {network!r}")
     normal = network == "dcgan"
+    if normal:
+        check_stages(network, hidden, shape)  # by the name that was asked for
     kind = cast("Network", "conv" if normal else network)
     return (
         vector_encoder(kind, hidden, shape, outputs=(), activation=activation, batch_norm=normal and not bounded),
@@ -341,15 +343,16 @@ def adversarial(game: Game, *, discriminator_steps: int, generator_steps: int) -
     Raises:
       ValueError: for numbers out of range.
     """
-    if game.noise_dim < 1 or discriminator_steps < 1 or generator_steps < 1 or game.packing < 1:
+    counts = game.noise_dim, discriminator_steps, generator_steps, game.packing
+    if not all(isinstance(count, int) and count >= 1 for count in counts):
         raise ValueError(
-            f"noise_dim, discriminator_steps, generator_steps and packing must be at least 1, "
-            f"got {game.noise_dim}, {discriminator_steps}, {generator_steps} and {game.packing}"
+            f"noise_dim, discriminator_steps, generator_steps and packing must be whole numbers of at least 1, "
+            f"got {counts[0]}, {counts[1]}, {counts[2]} and {counts[3]}"
         )
-    if not (0 <= game.dropout < 1 and 0 <= game.average < 1 and game.penalty_weight >= 0):
+    if not (0 <= game.dropout < 1 and 0 <= game.average < 1 and 0 < game.penalty_weight < math.inf):
         raise ValueError(
-            f"dropout and average must lie in [0, 1) and penalty_weight must not be negative, "
-            f"got {game.dropout}, {game.average} and {game.penalty_weight}"
+            f"dropout and average must lie in [0, 1) and penalty_weight must be positive and finite, "
+            f"got {game.dropout}, {game.average} and {game.penalty_weight}; without a penalty take penalty none"
         )
     if game.noise not in get_args(Noise) or game.penalty not in get_args(Penalty):
         raise ValueError(
