@@ -310,7 +310,7 @@ def _sample(
     *,
     num: int = 64,
     seed: int = 0,
-    condition: tuple[float, ...] | None = None,
+    condition: tuple[float, ...] = (),
     replica: int = 0,
     checkpoint: Which = "best",
     out: Path | None = None,

@@ -110,7 +110,7 @@ def _meaning(name: str, figures: Mapping[str, Any], run: Mapping[str, Any]) -> t
     if name in _JUDGED and run.get("packing", 1) > 1:
         note = f"{note}; of packs of {{packing}} neighbours in the split"
     if name in _JUDGED + _SAMPLED and run.get("average"):
-        note = f"{note}; of the {'last' if name in _JUDGED else 'averaged'} generator"
+        note = f"{note}; {'against the last' if name in _JUDGED else 'of the averaged'} generator"
     return unit, note.format_map(_Missing(run))
 
 

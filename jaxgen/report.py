@@ -48,7 +48,7 @@ def sample(
     *,
     num: int,
     seed: int = 0,
-    condition: Sequence[float] | None = None,
+    condition: Sequence[float] = (),
     index: int = 0,
     which: Which = "best",
     out: Path | None = None,
@@ -62,7 +62,7 @@ def sample(
       path: the run's folder.
       num: how many.
       seed: of the noise.
-      condition: what all of them are told: the number of a class, or the numbers of a vector.
+      condition: what all of them are told: the number of a class, or the numbers of a vector; empty asks for none.
       index: the replica.
       which: checkpoint, "best" or "last".
       out: the ``.npz`` to write; ``samples.npz`` in the run's folder by default, the picture beside it.
@@ -85,7 +85,7 @@ def sample(
             f"'jaxgen train code_prior --from {path}' learns one",
             stacklevel=2,
         )
-    asked = None if condition is None else as_told(run.config["model"], condition, shown.model.condition)
+    asked = None if len(condition) == 0 else as_told(run.config["model"], condition, shown.model.condition)
     samples = jax.ShapeDtypeStruct((num, *shown.dataset.shape), np.float32)
     check_fits(samples, Devices(jax.local_devices()[:1]), what="samples", lower="--num")
     told = shown.to_tell(num) if asked is None else np.repeat(asked[None], num, axis=0)

@@ -91,7 +91,7 @@ def as_told(name: str, values: Sequence[float], condition: Condition | None) -> 
     Raises:
       UserError: for a model that is told nothing, a class that it does not know, or a vector of another width.
     """
-    given = " ".join(f"{value:g}" for value in values) or "nothing"
+    given = " ".join(f"{value:g}" for value in values)
     if condition is None:
         raise UserError(f"--condition {given} was given, but {name} is told nothing; leave it out")
     if not condition.classes:

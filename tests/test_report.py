@@ -165,7 +165,7 @@ def test_a_class_can_be_asked_for_and_without_one_a_picture_has_a_row_of_each(sh
     monkeypatch.setattr(report, "open_run", lambda path, **_keywords: run.run)
     figures = []
     monkeypatch.setattr(report.plots, "save", lambda figure, path: figures.append(figure) or path)
-    for condition, told in (([3.0], np.full(23, 3)), (None, np.arange(23) % 10)):
+    for condition, told in (([3.0], np.full(23, 3)), ([], np.arange(23) % 10)):
         path, _ = report.sample(tmp_path, num=23, condition=condition)
         again = run.model.sample(run.run.params, run.run.statistics, jax.random.key(0), 23, condition=told)
         with np.load(path) as arrays:
@@ -335,8 +335,8 @@ def test_a_game_s_figures_say_of_which_generator_they_are_and_where_half_is_the_
         notes = {row.name: row.note for row in figure_rows(dict.fromkeys(names, 0.5), run)}
         assert ("½ at the equilibrium, and where it has learned nothing" in notes[names[0]]) == half
         assert [notes[name].rpartition("; ")[2] for name in names] == [
-            *("of the last generator", "of the averaged generator", "of the averaged generator"),
-            "of the last generator",
+            *("against the last generator", "of the averaged generator", "of the averaged generator"),
+            "against the last generator",
         ]
         assert notes["precision"].startswith("of 297 samples that lie as near to a test example as its third neighbour")
         plain = figure_rows(dict.fromkeys(names, 0.5), run | {"average": 0.0})
