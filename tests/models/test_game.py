@@ -12,8 +12,8 @@ from jaxgen.models import conditional_gan, gan, vae_gan
 from jaxgen.nets.spectral import spectral_normalize
 
 BATCH, NOISE, KEY = 6, 3, jax.random.key(4)
-# The mean difference of both logits; its penalty has no weight, so that every value is plain.
-WASSERSTEIN = {"objective": "wasserstein", "hidden": (), "penalty": "r1", "penalty_weight": 0.0}
+# The mean difference of both logits; the weight of its penalty is nothing beside it, so that every value is plain.
+WASSERSTEIN = {"objective": "wasserstein", "hidden": (), "penalty": "r1", "penalty_weight": 1e-30}
 
 
 def make(factory=gan, **options):
@@ -133,6 +133,17 @@ def test_a_linear_discriminator_is_penalized_for_its_slope(x64, penalty, of_slop
         loss_of(model, "generator", params, statistics, batch)[0]
         == loss_of(plain, "generator", params, statistics, batch)[0]
     )
+
+
+@pytest.mark.parametrize("penalty", ["gradient", "r1"])
+def test_a_penalty_is_taken_at_whole_examples(x64, penalty):
+    """Where inputs are hidden the loss is of what is left of them, and the slope still that at the data."""
+    options = {"hidden": (4,), "activation": "tanh", "penalty": penalty, "packing": 2}
+    model, params, statistics, batch = make(**options)
+    hiding = make(**options, dropout=0.5)[0]
+    whole, part = (loss_of(m, "discriminator", params, statistics, batch) for m in (model, hiding))
+    np.testing.assert_allclose(part[1].metrics["penalty"], whole[1].metrics["penalty"], rtol=1e-12)
+    assert abs(part[0] - whole[0]) > 1e-3
 
 
 @pytest.mark.parametrize(("penalty", "expected"), [("gradient", 1.0), ("r1", 0.0)])

@@ -98,13 +98,15 @@ def test_each_player_s_loss_and_gradient_are_its_own(x64, similarity, objective)
 def test_figures_are_of_the_mean_of_the_draws_and_of_the_prior(x64):
     model, params, batch = make()
     figures = jax.jit(model.evaluate)(params, {}, batch, KEY)
-    _, ((real, seen), (_, seen_rebuilt), (fake, _)), kl = played(params, batch)
+    _, ((real, seen), (rebuilt_logits, seen_rebuilt), (fake, _)), kl = played(params, batch)
     np.testing.assert_allclose(figures["encoder/kl"], kl.sum(axis=1), rtol=1e-10)
     np.testing.assert_allclose(figures["kl_dim"], kl, rtol=1e-10)
     np.testing.assert_allclose(figures["encoder/feature_nll"], -norm.logpdf(seen, seen_rebuilt).sum(axis=1), rtol=1e-10)
-    np.testing.assert_allclose(figures["value"], log_expit(real) + log_expit(-fake), rtol=1e-10)
-    np.testing.assert_array_equal(figures["discriminator/accuracy_real"], real > 0)
-    np.testing.assert_array_equal(figures["discriminator/accuracy_fake"], fake < 0)
+    # What the discriminator maximizes: of what is not real half are reconstructions.
+    value = log_expit(real) + 0.5 * log_expit(-rebuilt_logits) + 0.5 * log_expit(-fake)
+    np.testing.assert_allclose(figures["value"], value, rtol=1e-10)
+    for name, right in (("real", real > 0), ("fake", fake < 0), ("reconstructed", rebuilt_logits < 0)):
+        np.testing.assert_array_equal(figures[f"discriminator/accuracy_{name}"], right)
     mean = network(params["encoder"], np.asarray(batch["x"]))[:, :LATENTS]
     rebuilt = network(params["generator"], mean)
     np.testing.assert_allclose(model.encode(params, {}, batch["x"]), mean, rtol=1e-10)

@@ -206,6 +206,18 @@ def test_a_round_costs_as_much_as_its_updates():
         assert cost(game(k, l), products) == k * 12 + l * 9
 
 
+@pytest.mark.parametrize(("similarity", "expected"), [("features", 21 + 12 + 21), ("pixels", 21 + 9 + 20)])
+def test_a_round_of_three_players_computes_what_their_losses_take(similarity, expected):
+    """Products of matrices by hand: encoder E and generator G of two layers, the discriminator's features F and more.
+
+    Discriminator: E and two G, 6, three passes of F and the decision, 6, back through these 3·3. Encoder: E and G, 4,
+    of features F twice, 2, back through F once and G without weights, 2, and 3. Generator: E and two G, 6, two passes
+    of the discriminator, 4, of features F once more, back through both without weights 2·2 and through both G 2·3.
+    """
+    model = models.vae_gan(shape=(4,), hidden=(8,), latents=3, similarity=similarity)
+    assert cost(model, products) == expected
+
+
 def test_every_operation_of_a_round_grows_linearly_with_its_turns():
     one = lambda equation: 1  # noqa: E731
     base = cost(game(2, 2), one)
