@@ -377,7 +377,7 @@ def test_a_code_returns_a_tenth_of_the_spread_beside_its_vector(x64):
     quantizer, params, state, _ = make("gradient", num_codes=number, code_dim=dim, revival=0.5)
     dead = Placement(jnp.full(number, 0.1), state.offset)
     vectors = np.random.default_rng(3).normal(0, 3, size=(4, 10, 10, dim))
-    after = quantizer.quantize(params, dead, jnp.asarray(vectors), KEY, POSITION, True).statistics
+    after = jax.jit(lambda z: quantizer.quantize(params, dead, z, KEY, POSITION, True).statistics)(vectors)
     flat, new = vectors.reshape(-1, dim), codebooks("gradient", params, after)
     beside = new - flat[nearest(new, flat)]
     np.testing.assert_allclose(beside.std() / flat.std(), 0.1, rtol=5 / np.sqrt(2 * number * dim))
