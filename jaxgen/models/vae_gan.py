@@ -1,5 +1,6 @@
 """The VAE whose decoder plays against a discriminator (Larsen, Sønderby, Larochelle and Winther, 2016)."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,8 +68,10 @@ def vae_gan(
             f"objective must not be wasserstein, whose slope nothing bounds here, and similarity must be features or "
             f"pixels, got {objective!r} and {similarity!r}"
         )
-    if similarity_weight < 0 or beta < 0:
-        raise ValueError(f"similarity_weight and beta must not be negative, got {similarity_weight} and {beta}")
+    if not (0 <= similarity_weight < math.inf and 0 <= beta < math.inf):
+        raise ValueError(
+            f"similarity_weight and beta must be finite and not negative, got {similarity_weight} and {beta}"
+        )
     if not hidden:
         raise ValueError("hidden must name the width of at least one layer, whose outputs are the features, got ()")
     latent = gaussian_latent(latents)

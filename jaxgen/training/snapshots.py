@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxgen.data import Dataset
-from jaxgen.data.files import UNREADABLE
+from jaxgen.data.files import UNREADABLE, why_unreadable
 from jaxgen.errors import UserError
 from jaxgen.model import Model
 from jaxgen.training.evaluate import told_evenly
@@ -75,7 +75,7 @@ class Snapshots:
                 with path.open("rb") as file:
                     found[int(path.stem)] = np.load(file, allow_pickle=False)
             except UNREADABLE as error:
-                warnings.warn(f"{path} cannot be read ({error}); its step is left out", stacklevel=2)
+                warnings.warn(f"{path} cannot be read ({why_unreadable(error)}); its step is left out", stacklevel=2)
         return Watched(list(found), np.stack(list(found.values()))) if found else None
 
 

@@ -244,6 +244,9 @@ def test_what_cannot_be_told_is_refused():
     model, params, statistics, _ = make(conditional_gan, num_classes=3)
     with pytest.raises(ValueError, match=r"classes must lie in 0 … 2, got 1 … 3"):
         model.sample(params, statistics, KEY, 2, condition=np.array([1, 3]))
+    for few in (1, 3):  # a single one is not told to all
+        with pytest.raises(ValueError, match=f"one condition for each example, got {few} for 2 examples"):
+            model.sample(params, statistics, KEY, 2, condition=np.zeros(few, np.int32))
     with pytest.raises(ValueError, match="no labels to condition on"):
         conditional_gan(shape=(2,))
 
