@@ -202,9 +202,9 @@ def test_modes_are_searched_once_for_all_figures_and_replicas():
 
     centers = ring().modes.centers
     for replicas, params in ((1, jnp.zeros(2)), (3, jnp.zeros((3, 2)))):
-        measure = jax.make_jaxpr(evaluation._measure(sample, replicas))
+        measure = jax.make_jaxpr(evaluation._measure(sample, PREPARE, 2500, replicas))
         # 2500 samples are nine chunks of 256 in a loop and a ragged rest beside it.
-        assert searches(measure(params, {}, {}, centers, 0.6).jaxpr) == 2
+        assert searches(measure(params, {}, {}, (centers, 0.6), {}).jaxpr) == 2
 
 
 def test_coverage_of_replicas_is_that_of_each_alone():
