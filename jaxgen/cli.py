@@ -310,6 +310,7 @@ def _sample(
     *,
     num: int = 64,
     seed: int = 0,
+    condition: tuple[float, ...] = (),
     replica: int = 0,
     checkpoint: Which = "best",
     out: Path | None = None,
@@ -320,6 +321,8 @@ def _sample(
       run: The run's folder.
       num: How many.
       seed: Of the noise.
+      condition: What a conditional model is told of all of them: the number of a class, or the numbers of a vector. By
+        default the classes in turn, or what the test examples come with.
       replica: Which of the run's replicas.
       checkpoint: The best by the evaluated objective, or the last.
       out: The .npz to write; RUN/samples.npz by default, the picture beside it.
@@ -327,7 +330,7 @@ def _sample(
     from jaxgen import report
 
     _wait("sampling from", run)
-    for path in report.sample(run, num=num, seed=seed, index=replica, which=checkpoint, out=out):
+    for path in report.sample(run, num=num, seed=seed, condition=condition, index=replica, which=checkpoint, out=out):
         print(path)
 
 

@@ -78,10 +78,11 @@ def figures_of(run: Run, dataset: Dataset) -> evaluation.Figures:
     options = run.config["options"]
     replicas, resident = options["seeds"], num_bytes(dataset.test) <= options["memory_budget"] * 2**20
     devices = Devices(jax.local_devices(), replicas)
-    evaluator = evaluation.Evaluator(run.model, dataset.test, preparation(run.config), devices, resident=resident)
-    learned = run.params, run.statistics
+    prepare, learned = preparation(run.config), (run.params, run.statistics)
+    evaluator = evaluation.Evaluator(run.model, dataset.test, prepare, devices, resident=resident)
     figures = evaluation.summarize(run.model, evaluator(*replicate(learned, devices)), replicas=replicas)
-    return figures | evaluation.coverage(run.model, dataset, *learned, replicas=replicas) | information(run, dataset)
+    of_samples = evaluation.of_samples(run.model, dataset, *learned, prepare=prepare, replicas=replicas)
+    return figures | of_samples | information(run, dataset)
 
 
 def bound_of(prior: Run, figures: Mapping[str, Any]) -> dict[str, Any]:

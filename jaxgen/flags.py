@@ -21,7 +21,7 @@ _METAVARS = {"path": "RUN"}
 #: Python takes text for a path; on the command line there is nothing but text, and nothing to tell them apart.
 _PATHS = {str | Path: Path, str | Path | None: Path | None}
 #: What a flag takes, in words.
-_KINDS = {"INT": "a whole number", "FLOAT": "a number"}
+_KINDS = {"INT": "a whole number", "FLOAT": "a number", "[FLOAT [FLOAT ...]]": "numbers"}
 
 
 class Field(NamedTuple):
@@ -85,7 +85,7 @@ def table(name: str, fields: Mapping[str, Field], texts: Mapping[str, str], *, o
             aliases=_ALIASES.get(field),
             metavar=_METAVARS.get(field, field.upper()) if given.positional else None,
             # Where nothing is given the text says what happens; "default: None" would not.
-            help_behavior_hint="" if given.default is None else None,
+            help_behavior_hint="" if given.default in (None, ()) else None,
         )
         annotation = tyro.conf.Positional[given.annotation] if given.positional else given.annotation
         known: Any = {"metadata": {"positional": given.positional}}

@@ -36,17 +36,31 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "modes": ("modes", "of {num_modes}, with one of 2500 samples within 3 σ"),
     "high_quality": ("share", "of 2500 samples within 3 σ of a mode; the data's own share is 0.989"),
     "reverse_kl": ("nats", "of the modes' histogram to uniform"),
-    "accuracy_real": ("share", "of real examples that the discriminator takes for real; ½ at equilibrium"),
-    "accuracy_fake": ("share", "of generated examples that it takes for generated; ½ at equilibrium"),
+    "precision": (
+        "share",
+        "of {num_compared} samples that lie as near to a test example as its third neighbour, by all its numbers",
+    ),
+    "recall": (
+        "share",
+        "of {num_compared} test examples that lie as near to a sample as its third neighbour, by all its numbers",
+    ),
+    "accuracy_real": ("share", "of real examples that the discriminator takes for real"),
+    "accuracy_fake": ("share", "of generated examples that it takes for generated"),
     "accuracy_reconstructed": ("share", "of reconstructions that it takes for generated"),
     "value": ("", "of the game: minus the discriminator's loss"),
 }
+
+#: What the discriminator judges, and what is found in samples: of an averaged generator the latter alone.
+_JUDGED = ("accuracy_real", "accuracy_fake", "accuracy_reconstructed", "value")
+_SAMPLED = ("modes", "high_quality", "reverse_kl", "precision", "recall")
 
 #: Figures that say again what another one says, where that is there with the same number.
 SAID_TWICE = {"rate": "kl", "distortion": "nll", "loss": "nll"}
 
 #: What shows that a loss is a log-likelihood's, and so in nats.
 _IN_NATS = ("nll", "elbo", "log_px", "kl", "code_bits")
+#: Objectives whose losses are logarithms of probabilities.
+_LOGARITHMIC = ("minimax", "non_saturating")
 
 
 def last_part(name: str) -> str:
@@ -54,9 +68,10 @@ def last_part(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
-def in_nats(names: Mapping[str, Any]) -> bool:
-    """Whether the loss among these figures is one of log-likelihoods: of several players none is."""
-    return any(name in _IN_NATS for name in names)
+def in_nats(names: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+    """Whether the loss among these figures is one of log-likelihoods, or the players' losses are of probabilities."""
+    game = run.get("objective") in _LOGARITHMIC and run.get("penalty", "none") == "none"
+    return game or any(name in _IN_NATS for name in names)
 
 
 def figure_rows(figures: Mapping[str, Any], run: Mapping[str, Any]) -> list[FigureRow]:
@@ -84,16 +99,18 @@ def _said_twice(name: str, figures: Mapping[str, Any]) -> bool:
 
 def _meaning(name: str, figures: Mapping[str, Any], run: Mapping[str, Any]) -> tuple[str, str]:
     unit, note = MEANINGS.get(name, ("", ""))
-    if name == "loss" and not in_nats(figures):
+    if name == "loss" and not in_nats(figures, run):
         unit = ""
-    if name == "value" and run.get("objective") in ("minimax", "non_saturating"):
+    if name == "value" and run.get("objective") in _LOGARITHMIC:
         unit = "nats"
     if name == "value" and run.get("objective") == "wasserstein":
         note = f"{note}: the distance of both distributions that the critic finds"
-    if name == "value" and (there := at_equilibrium(name, run)) is not None:
-        note = f"{note}; {there[1]} at the equilibrium"
-    if name in ("accuracy_real", "accuracy_fake", "value") and run.get("packing", 1) > 1:
+    if (there := at_equilibrium(name, run)) is not None:
+        note = f"{note}; {there[1]} at the equilibrium, and where it has learned nothing"
+    if name in _JUDGED and run.get("packing", 1) > 1:
         note = f"{note}; of packs of {{packing}} neighbours in the split"
+    if name in _JUDGED + _SAMPLED and run.get("average"):
+        note = f"{note}; {'against the last' if name in _JUDGED else 'of the averaged'} generator"
     return unit, note.format_map(_Missing(run))
 
 
@@ -103,13 +120,13 @@ def at_equilibrium(name: str, run: Mapping[str, Any]) -> tuple[float, str] | Non
     >>> at_equilibrium("value", {"objective": "hinge"})
     (-2.0, '−2')
     """
-    if name in ("accuracy_real", "accuracy_fake"):
-        return 0.5, "½"
-    if name == "value" and run.get("objective") in PAYOFFS:
-        level = PAYOFFS[run["objective"]].equilibrium
-        logarithm = run["objective"] in ("minimax", "non_saturating")
-        return level, "−log 4 = −1.386" if logarithm else f"{level:g}".replace("-", "−")
-    return None
+    payoff = PAYOFFS.get(run.get("objective", ""))
+    if payoff is None or name not in _JUDGED:
+        return None
+    if name != "value":
+        return (0.5, "½") if payoff.settles else None
+    level = payoff.equilibrium
+    return level, "−log 4 = −1.386" if run["objective"] in _LOGARITHMIC else f"{level:g}".replace("-", "−")
 
 
 class _Missing(dict):

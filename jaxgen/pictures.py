@@ -16,6 +16,8 @@ from jaxgen.training.snapshots import classes_in_turn
 
 #: Samples of a density in the plane; classes, samples of each and test examples that are completed.
 _NUM_POINTS, _NUM_CLASSES, _NUM_OF_CLASS, _NUM_COMPLETED = 2500, 12, 8, 6
+#: Images of one picture, at most.
+_NUM_IMAGES = 100
 
 #: Terms that share a picture, in the order of the page: title, unit, names (the last part of a logged name).
 _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -27,6 +29,7 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Penalty of the discriminator's slope", "penalty", ("penalty",)),
     ("Modes found", "modes", ("modes",)),
     ("High-quality share", "share", ("high_quality",)),
+    ("Samples among test examples, and those among samples", "share", ("precision", "recall")),
     ("Squared errors", "summed over an example", ("squared_error", "commitment")),
     ("Codes in use", "codes", ("perplexity",)),
     ("Size of an example's codes", "bits", ("code_bits",)),
@@ -82,6 +85,7 @@ def over_time(shown: Shown, index: int) -> Iterator[Drawn]:
         return
     frames = watched.examples if shown.run.config["options"]["seeds"] == 1 else watched.examples[:, index]
     caption, rows, condition = "The same noise after evaluations, the latest last.", [], shown.model.condition
+    caption += _by_average(shown)
     if shown.images and condition is not None and condition.classes:
         rows = [str(label) for label in classes_in_turn(frames.shape[1], condition.size)]
         caption += " A row for each class asked for."
@@ -153,12 +157,11 @@ def _completions(shown: Shown) -> Drawn:
 def _samples(shown: Shown) -> Drawn:
     model = shown.model
     assert model.sample is not None
-    caption = (model.sample.__doc__ or "Drawn from the prior, not chosen.").split("\n")[0]
+    caption = (model.sample.__doc__ or "Drawn from the prior, not chosen.").split("\n")[0] + _by_average(shown)
     if shown.images and model.condition is not None and model.condition.classes:
         rows = min(_NUM_CLASSES, model.condition.size)
         classes = np.repeat(np.arange(rows, dtype=np.int32), _NUM_OF_CLASS)
-        values = shown.sample(len(classes), told=classes)
-        figure = plots.image_grid(values, columns=_NUM_OF_CLASS, rows=[str(c) for c in range(rows)])
+        figure = sample_figure(shown, shown.sample(len(classes), told=classes), classes=classes)
         return Drawn("samples", "Samples", f"{caption} A row for each class asked for.", "Pictures", figure)
     values = shown.sample(64 if shown.images else _NUM_POINTS)
     if model.condition is not None:
@@ -168,20 +171,38 @@ def _samples(shown: Shown) -> Drawn:
     return Drawn("samples", "Samples", caption, "Pictures", sample_figure(shown, values))
 
 
+def _by_average(shown: Shown) -> str:
+    """For captions of what an averaged generator made: the last one is that whose losses and accuracies are told."""
+    return " By the averaged generator." if shown.run.config["arguments"].get("average") else ""
+
+
 def uniform_samples(shown: Shown) -> Drawn:
     """Of a run without its prior."""
     caption = "Codes drawn uniformly, decoded: each is one that the decoder knows, but next to others than it knows."
     return Drawn("uniform", "Samples without the prior", caption, "Pictures", sample_figure(shown, shown.sample(64)))
 
 
-def sample_figure(shown: Shown, values: np.ndarray) -> Figure:
-    """Samples as images, or as points: beside the modes where they are known, beside the data elsewhere."""
+def sample_figure(shown: Shown, values: np.ndarray, *, classes: np.ndarray | None = None) -> Figure:
+    """Samples as images, or as points: beside the modes where they are known, beside the data elsewhere.
+
+    Args:
+      shown: the run.
+      values: [samples, *shape]; a hundred images are drawn at the most, or 2500 points.
+      classes: [samples], those that were asked for: images of one class then stand in a row.
+    """
+    told = shown.model.condition
+    if shown.images and classes is not None and told is not None and told.classes:
+        rows = np.unique(classes)[:_NUM_CLASSES]
+        of_each = [values[classes == row][:_NUM_OF_CLASS] for row in rows]
+        columns = min(map(len, of_each))
+        grid = np.concatenate([row[:columns] for row in of_each])
+        return plots.image_grid(grid, columns=columns, rows=[str(row) for row in rows])
     if shown.images:
-        return plots.samples(values)
+        return plots.samples(values[:_NUM_IMAGES])
     modes = shown.dataset.modes
     if modes is None:
-        return plots.points(values, reference=shown.x)
-    return plots.points(values, centers=modes.centers, radius=3 * modes.scale)
+        return plots.points(values[:_NUM_POINTS], reference=shown.x)
+    return plots.points(values[:_NUM_POINTS], centers=modes.centers, radius=3 * modes.scale)
 
 
 def _entries(figures: Mapping[str, Any], vector: str) -> np.ndarray | None:

@@ -3,7 +3,7 @@
 import inspect
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ from jaxgen.runs import (
     open_run,
 )
 from jaxgen.shown import Drawn, Shown
+from jaxgen.told import as_told
 from jaxgen.training.devices import Devices, check_fits
+from jaxgen.training.evaluate import num_compared
 from jaxgen.training.options import Options, check_seeds, num_steps
 from jaxgen.whole import whole
 from jaxgen.writers import read_jsonl
@@ -42,15 +44,31 @@ def figure_text(row: FigureRow) -> str:
 
 
 def sample(
-    path: str | Path, *, num: int, seed: int = 0, index: int = 0, which: Which = "best", out: Path | None = None
+    path: str | Path,
+    *,
+    num: int,
+    seed: int = 0,
+    condition: Sequence[float] = (),
+    index: int = 0,
+    which: Which = "best",
+    out: Path | None = None,
 ) -> list[Path]:
     """Writes samples of a run as ``.npz`` and, where they can be drawn, as a picture beside it.
 
-    With those of a conditional model goes the ``condition`` that each was told: the classes in turn, or what the test
-    examples come with.
+    With those of a conditional model goes the ``condition`` that each was told: the one that was asked for, else the
+    classes in turn, of which the picture has a row each, or what the test examples come with.
+
+    Args:
+      path: the run's folder.
+      num: how many.
+      seed: of the noise.
+      condition: what all of them are told: the number of a class, or the numbers of a vector; empty asks for none.
+      index: the replica.
+      which: checkpoint, "best" or "last".
+      out: the ``.npz`` to write; ``samples.npz`` in the run's folder by default, the picture beside it.
 
     Raises:
-      UserError: if the model does not sample, or fewer than one is asked for.
+      UserError: if the model does not sample, fewer than one is asked for, or the condition is none that it is told.
     """
     compilation_cache()
     if num < 1:
@@ -67,15 +85,18 @@ def sample(
             f"'jaxgen train code_prior --from {path}' learns one",
             stacklevel=2,
         )
+    asked = None if len(condition) == 0 else as_told(run.config["model"], condition, shown.model.condition)
     samples = jax.ShapeDtypeStruct((num, *shown.dataset.shape), np.float32)
     check_fits(samples, Devices(jax.local_devices()[:1]), what="samples", lower="--num")
-    arrays = {"x": shown.sample(num, seed=seed), "condition": shown.to_tell(num)}
+    told = shown.to_tell(num) if asked is None else np.repeat(asked[None], num, axis=0)
+    arrays = {"x": shown.sample(num, seed=seed, told=told), "condition": told}
     target = save_arrays(out or Path(path) / "samples.npz", {name: a for name, a in arrays.items() if a is not None})
     if not shown.drawable:
         return [target]
     picture = target.with_suffix(".png")
     try:
-        return [target, plots.save(sample_figure(shown, arrays["x"][:100]), picture)]
+        figure = sample_figure(shown, arrays["x"], classes=None if asked is not None else told)
+        return [target, plots.save(figure, picture)]
     except OSError as error:
         raise UserError(f"{picture} cannot be written ({error.strerror}); give another --out") from error
 
@@ -128,7 +149,7 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: st
         subtitle += f" Beside its pictures are those of {other.run.config['model']} in {beside}, {_checkpoint(other)}."
     target, shots = path / "report.html", []
     try:
-        learned = [*curves(history, _told(shown), nats=in_nats(figures)), *over_time(shown, index)]
+        learned = [*curves(history, _told(shown), nats=in_nats(figures, _told(shown))), *over_time(shown, index)]
         for name, title, caption, section, figure in [*learned, *drawn]:
             png = plots.save(figure, path / "plots" / f"{name}.png")
             shots.append(Picture(title, caption, png, f"{title}: {caption}", section))
@@ -221,8 +242,10 @@ def _checkpoint(shown: Shown) -> str:
 
 def _told(shown: Shown) -> dict[str, Any]:
     """What notes to the figures may say of the run."""
-    modes = shown.dataset.modes
-    return shown.run.config["arguments"] | ({} if modes is None else {"num_modes": len(modes.centers)})
+    counts = {"num_compared": num_compared(shown.model, shown.dataset)}
+    if shown.dataset.modes is not None:
+        counts["num_modes"] = len(shown.dataset.modes.centers)
+    return shown.run.config["arguments"] | counts
 
 
 def _notes(shown: Shown, history: list[dict[str, Any]], figures: Mapping[str, Any]) -> list[str]:

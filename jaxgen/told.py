@@ -1,5 +1,7 @@
 """Whether what a data set tells a conditional model is what the model knows: compiled functions cannot ask any more."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from jaxgen.data import Dataset
@@ -73,3 +75,29 @@ def check_learnable(dataset: Dataset, condition: Condition | None) -> None:
             f"{dataset.name}: class {unseen[0]} is in the test split alone, and the model, which is told the class, "
             f"would never learn it; give the training split examples of each class"
         )
+
+
+def as_told(name: str, values: Sequence[float], condition: Condition | None) -> np.ndarray:
+    """What is asked for by numbers, as a model is told it of one example.
+
+    Args:
+      name: of the model, for the message.
+      values: the number of one class, or those of a vector.
+      condition: of the model.
+
+    Returns:
+      A whole number, or [width].
+
+    Raises:
+      UserError: for a model that is told nothing, a class that it does not know, or a vector of another width.
+    """
+    given = " ".join(f"{value:g}" for value in values)
+    if condition is None:
+        raise UserError(f"--condition {given} was given, but {name} is told nothing; leave it out")
+    if not condition.classes:
+        if len(values) != condition.size or not np.isfinite(values).all():
+            raise UserError(f"--condition takes the {condition.size} numbers that {name} is told, got {given}")
+        return np.asarray(values, np.float32)
+    if len(values) != 1 or values[0] not in range(condition.size):
+        raise UserError(f"--condition takes one of the classes 0 … {condition.size - 1}, got {given}")
+    return np.asarray(values[0], np.int32)

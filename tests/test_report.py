@@ -160,15 +160,25 @@ def test_a_conditional_model_has_a_row_of_samples_for_each_class(shown):
         np.testing.assert_allclose(frames[::2, column], clipped(run.x[pairs[:, end]]), atol=0.003)
 
 
-def test_samples_of_the_command_line_tell_each_class_in_turn(shown, digits, tmp_path, monkeypatch):
-    run = shown("conditional_vae", SMALL | {"latents": 3})
+def test_a_class_can_be_asked_for_and_without_one_a_picture_has_a_row_of_each(shown, tmp_path, monkeypatch):
+    run = shown("conditional_gan", {"hidden": (8,), "average": 0.9})
     monkeypatch.setattr(report, "open_run", lambda path, **_keywords: run.run)
-    [path] = [p for p in report.sample(tmp_path, num=23) if p.suffix == ".npz"]
-    told = np.arange(23) % 10
-    again = run.model.sample(run.run.params, run.run.statistics, jax.random.key(0), 23, condition=told)
-    with np.load(path) as arrays:
-        np.testing.assert_array_equal(arrays["condition"], told)
-        np.testing.assert_allclose(arrays["x"], again, atol=1e-6)
+    figures = []
+    monkeypatch.setattr(report.plots, "save", lambda figure, path: figures.append(figure) or path)
+    for condition, told in (([3.0], np.full(23, 3)), ([], np.arange(23) % 10)):
+        path, _ = report.sample(tmp_path, num=23, condition=condition)
+        again = run.model.sample(run.run.params, run.run.statistics, jax.random.key(0), 23, condition=told)
+        with np.load(path) as arrays:
+            np.testing.assert_array_equal(arrays["condition"], told)
+            np.testing.assert_allclose(arrays["x"], again, atol=1e-6)
+    alone, rows = figures
+    assert labels_of(alone) == []
+    assert labels_of(rows) == [str(digit) for digit in range(10)]
+    # Two of each at the most, in the order of their draws.
+    expected = np.swapaxes(clipped(again)[:20].reshape(2, 10, 8, 8), 0, 1)
+    np.testing.assert_allclose(tiles(rows, 10, 2), expected, atol=0.003)
+    caption = drawn(run)["samples"].caption
+    assert caption == "Of noise drawn anew, not chosen. By the averaged generator. A row for each class asked for."
 
 
 def test_the_plane_of_a_model_without_a_prior_is_that_of_its_codes(shown, monkeypatch):
@@ -279,11 +289,12 @@ def test_every_scalar_has_a_picture_and_none_is_said_twice():
 
 def test_the_equilibrium_of_a_game_is_marked_where_it_has_one():
     point = {"step": 1, "kind": "evaluate", "value": -3.0, "discriminator/accuracy_fake": 0.9, "generator/loss": 2.0}
-    for objective, level in (("non_saturating", -np.log(4)), ("hinge", -2.0), (None, None)):
+    cases = (("non_saturating", -np.log(4), True), ("least_squares", -0.25, True), ("hinge", -2.0, False))
+    for objective, level, settles in (*cases, ("wasserstein", 0.0, False), (None, None, False)):
         drawn = curves([point], {"objective": objective}, nats=False)
         found = {picture.name: picture.figure.axes[0] for picture in drawn}
         accuracy, value = (found[f"curves_{name}"] for name in ("accuracy_real", "value"))
-        assert accuracy.lines[-1].get_ydata() == [0.5, 0.5]
+        assert [line.get_ydata()[0] for line in accuracy.lines[1:]] == ([0.5] if settles else [])
         assert [line.get_ydata()[0] for line in value.lines[1:]] == ([] if level is None else [pytest.approx(level)])
         assert len(found["curves_loss"].lines) == 1
 
@@ -297,7 +308,10 @@ def test_figures_have_units_where_these_are_known_and_are_said_once():
     assert [row.name for row in figure_rows({"loss": [4.0, 5.0], "nll": [4.0, 5.0]}, {})] == ["nll"]
     [alone] = figure_rows({"loss": 4.0}, {})
     assert alone.unit == ""
-    assert not in_nats({"loss": 4.0})
+    assert not in_nats({"loss": 4.0}, {})
+    # A game's losses are, too, where both are of probabilities and no slope is added.
+    games = ({"objective": "minimax", "penalty": "none"}, {"objective": "minimax", "penalty": "r1"})
+    assert [in_nats({"value": 0.0}, run) for run in (*games, {"objective": "hinge"})] == [True, False, False]
     assert [row.name for row in figure_rows({"rate": 1.0, "distortion": 2.0, "elbo": -3.0}, {})] == [
         "elbo",
         "rate",
@@ -306,9 +320,27 @@ def test_figures_have_units_where_these_are_known_and_are_said_once():
     value = {objective: figure_rows({"value": 0.0}, {"objective": objective})[0] for objective in ("minimax", "hinge")}
     assert (value["minimax"].unit, value["hinge"].unit) == ("nats", "")
     [packed] = figure_rows({"value": 0.0}, {"objective": "minimax", "packing": 4})
-    assert packed.note.endswith("−log 4 = −1.386 at the equilibrium; of packs of 4 neighbours in the split")
+    assert packed.note.endswith(
+        "−log 4 = −1.386 at the equilibrium, and where it has learned nothing; of packs of 4 neighbours in the split"
+    )
     [modes] = figure_rows({"modes": 3.0}, {"num_modes": 8})
     assert modes.note.startswith("of 8,")
+
+
+def test_a_game_s_figures_say_of_which_generator_they_are_and_where_half_is_the_best():
+    names = ("discriminator/accuracy_real", "modes", "precision", "value")
+    halves = {"minimax": True, "least_squares": True, "hinge": False, "wasserstein": False}
+    for objective, half in halves.items():
+        run = {"objective": objective, "average": 0.999, "num_modes": 8, "num_compared": 297}
+        notes = {row.name: row.note for row in figure_rows(dict.fromkeys(names, 0.5), run)}
+        assert ("½ at the equilibrium, and where it has learned nothing" in notes[names[0]]) == half
+        assert [notes[name].rpartition("; ")[2] for name in names] == [
+            *("against the last generator", "of the averaged generator", "of the averaged generator"),
+            "against the last generator",
+        ]
+        assert notes["precision"].startswith("of 297 samples that lie as near to a test example as its third neighbour")
+        plain = figure_rows(dict.fromkeys(names, 0.5), run | {"average": 0.0})
+        assert not any("generator" in row.note for row in plain)
 
 
 def test_the_page_tells_the_information_that_evaluate_would(trained):

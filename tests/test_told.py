@@ -7,7 +7,7 @@ from jaxgen import apply, runs
 from jaxgen.data.dataset import make_dataset
 from jaxgen.errors import UserError
 from jaxgen.model import Condition
-from jaxgen.told import check_conditions, check_learnable, check_told
+from jaxgen.told import as_told, check_conditions, check_learnable, check_told
 from jaxgen.training import Options
 
 LABEL, VECTOR = Condition("label", 3, classes=True), Condition("condition", 2, classes=False)
@@ -87,3 +87,25 @@ def test_data_that_a_run_is_applied_to_may_hold_the_classes_that_it_learned_alon
             continue
         with pytest.raises(UserError, match="holds class 2, but the model knows the classes 0 … 1"):
             apply.dataset_for(run, str(tmp_path / "toy.npz"), None)
+
+
+@pytest.mark.parametrize(
+    ("condition", "values", "message"),
+    [
+        (None, (1.0,), "--condition 1 was given, but cvae is told nothing; leave it out"),
+        (LABEL, (3.0,), "--condition takes one of the classes 0 … 2, got 3"),
+        (LABEL, (-1.0,), "one of the classes 0 … 2, got -1"),
+        (LABEL, (0.5,), "one of the classes 0 … 2, got 0.5"),
+        (LABEL, (0.0, 1.0), "one of the classes 0 … 2, got 0 1"),
+        (VECTOR, (0.5,), "--condition takes the 2 numbers that cvae is told, got 0.5"),
+        (VECTOR, (0.5, np.inf), "takes the 2 numbers that cvae is told, got 0.5 inf"),
+    ],
+)
+def test_what_is_asked_for_and_not_known_is_one_sentence(condition, values, message):
+    with pytest.raises(UserError, match=f"{message}$"):
+        as_told("cvae", values, condition)
+
+
+def test_what_is_asked_for_is_a_class_or_a_vector():
+    assert (as_told("cvae", (2.0,), LABEL), as_told("cvae", (2.0,), LABEL).dtype) == (2, np.int32)
+    np.testing.assert_array_equal(as_told("cvae", (0.5, -1.0), VECTOR), np.float32([0.5, -1.0]))

@@ -163,8 +163,8 @@ def frechet_feature_distance(
 
     Raises:
       TypeError: if there is no extractor.
-      ValueError: if the features have no name, examples differ in shape, or features are no matrix, not finite, or of
-        more dimensions than there are examples.
+      ValueError: if the features have no name, examples differ in shape, or features are no matrix with a row for each
+        example, not finite, or of more dimensions than there are examples.
 
     Reference:
       Heusel and others, 2017.
@@ -186,8 +186,8 @@ def frechet_feature_distance(
             f"the Fréchet distance needs a feature extractor, a function of examples, got {extractor!r}; "
             "take a classifier's hidden layer, or the pixels: lambda x: x.reshape(len(x), -1)"
         )
-    if not features.strip():
-        raise ValueError("features must say what they are, which the figure means nothing without, got ''")
+    if not isinstance(features, str) or not features.strip():
+        raise ValueError(f"features must say what they are, which the figure means nothing without, got {features!r}")
     if np.shape(real)[1:] != np.shape(generated)[1:]:
         raise ValueError(
             f"real and generated examples must have one shape, got {np.shape(real)[1:]} and {np.shape(generated)[1:]}"
@@ -195,9 +195,15 @@ def frechet_feature_distance(
 
     def statistics(x: ArrayLike) -> FeatureStatistics:
         examples = np.asarray(x)
-        starts = range(0, len(examples), _BATCH)
-        found = [jax.block_until_ready(extractor(examples[start : start + _BATCH])) for start in starts]
-        return feature_statistics(np.concatenate([np.asarray(part) for part in found]))
+        batches = [examples[start : start + _BATCH] for start in range(0, len(examples), _BATCH)]
+        found = [np.asarray(jax.block_until_ready(extractor(batch))) for batch in batches]
+        for batch, part in zip(batches, found):
+            if np.shape(part)[:1] != (len(batch),):
+                raise ValueError(
+                    f"the extractor must give one row of features for each example, got shape {part.shape} for "
+                    f"{len(batch)} examples"
+                )
+        return feature_statistics(np.concatenate(found))
 
     distance = frechet_distance(*statistics(real), *statistics(generated))
     return FeatureDistance(distance, features, np.shape(real)[0], np.shape(generated)[0])

@@ -66,9 +66,15 @@ def join(x: Array, told: Float[Array, "batch size"] | None, *, spatial: bool = F
     Args:
       x: [..., *dims]; ``spatial`` for images [batch, height, width, channels], else the last axis is joined.
       told: broadcast over leading axes of ``x`` and, for images, over height and width.
+
+    Raises:
+      ValueError: for another number of examples than are told something.
     """
     if told is None:
         return x
+    count = x.shape[0] if spatial else x.shape[-2]
+    if len(told) != count:
+        raise ValueError(f"there must be one condition for each example, got {len(told)} for {count} examples")
     if spatial:
         told = told[:, None, None, :]
     return jnp.concatenate([x, jnp.broadcast_to(told, (*x.shape[:-1], told.shape[-1]))], axis=-1)

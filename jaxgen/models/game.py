@@ -1,5 +1,6 @@
 """The game that all adversarial networks play: a generator, a discriminator, and what each is paid."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -16,7 +17,7 @@ from jaxtyping import Float, PyTree
 from jaxgen import losses
 from jaxgen.model import Aux, Batch, Condition, Model, Params, example_keys
 from jaxgen.models.condition import join, vectors
-from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
+from jaxgen.nets import Activation, Network, check_stages, vector_decoder, vector_encoder
 from jaxgen.nets.spectral import init_spectral, spectral_normalize
 
 Objective = Literal["non_saturating", "minimax", "hinge", "least_squares", "wasserstein"]
@@ -37,24 +38,31 @@ class Payoff(NamedTuple):
       equilibrium: the value of the game, minus the best discriminator's loss, where generated examples are distributed
         as real ones are.
       boundary: between the logits that the discriminator gives to generated and to real examples.
+      settles: whether there the best discriminator is at the boundary for every example, so that half of its judgements
+        are right. A hinge leaves it free in [−1, 1], and a critic is defined up to a constant.
     """
 
     discriminator_loss: Callable[..., Array]
     generator_loss: Callable[..., Array]
     equilibrium: float
     boundary: float = 0.0
+    settles: bool = True
+
+    def for_real(self, logits: Float[Array, "..."]) -> Float[Array, "..."]:
+        """1 where the discriminator takes an example for real, 0 where for generated, and ½ where it cannot tell."""
+        return jnp.heaviside(logits - self.boundary, 0.5)
 
 
 _LOG_4 = float(np.log(4))
 PAYOFFS: dict[str, Payoff] = {
     "non_saturating": Payoff(losses.minimax_discriminator_loss, losses.non_saturating_generator_loss, -_LOG_4),
     "minimax": Payoff(losses.minimax_discriminator_loss, losses.minimax_generator_loss, -_LOG_4),
-    "hinge": Payoff(losses.hinge_discriminator_loss, losses.hinge_generator_loss, -2.0),
+    "hinge": Payoff(losses.hinge_discriminator_loss, losses.hinge_generator_loss, -2.0, settles=False),
     # Least squares pulls the discriminator to 1 on real examples and to 0 on generated ones.
     "least_squares": Payoff(
         losses.least_squares_discriminator_loss, losses.least_squares_generator_loss, -0.25, boundary=0.5
     ),
-    "wasserstein": Payoff(losses.wasserstein_discriminator_loss, losses.wasserstein_generator_loss, 0.0),
+    "wasserstein": Payoff(losses.wasserstein_discriminator_loss, losses.wasserstein_generator_loss, 0.0, settles=False),
 }
 
 
@@ -73,7 +81,8 @@ class Game:
       dropout: share of the discriminator's inputs that it does not see in training.
       spectral: whether the discriminator's kernels are divided by their largest singular value.
       packing: examples that the discriminator judges together.
-      average: decay of the running mean of the generator that samples are drawn with; 0 draws with the generator.
+      average: decay of the running mean of the generator, its batch statistics with it, that samples are drawn with;
+        0 draws with the generator.
       condition: what both players are told.
       spatial: whether the discriminator takes images, so that pack and condition are joined as channels.
     """
@@ -108,7 +117,8 @@ class Game:
         if self.spectral:
             statistics["spectral"] = init_spectral(spectral_key, params[DISCRIMINATOR])
         if self.average:
-            statistics["average"] = {"generator": params[GENERATOR], "updates": jnp.zeros(())}
+            mean = self.variables(GENERATOR, params[GENERATOR], statistics)
+            statistics["average"] = {"generator": mean, "updates": jnp.zeros(())}
         return params, statistics
 
     def told_by(self, batch: Batch) -> Array | None:
@@ -135,6 +145,10 @@ class Game:
         parts = (join(x[:, i], None if told is None else told[:, i], spatial=self.spatial) for i in range(self.packing))
         return jnp.concatenate(list(parts), axis=-1)
 
+    def variables(self, player: str, own: PyTree, statistics: PyTree) -> PyTree:
+        """A player's parameters, beside its running statistics where it normalizes by batches."""
+        return {**own, **statistics.get("batch", {}).get(player, {})}
+
     def passed(self, player: str, own: PyTree, statistics: PyTree, x: Array, train: bool) -> tuple[Array, PyTree]:
         """What a player's network makes of ``x``, and the statistics after that.
 
@@ -143,12 +157,10 @@ class Game:
         pass, as in an evaluation or for samples, normalizes by the running ones and updates nothing.
         """
         network = self.discriminator if player == DISCRIMINATOR else self.generator
-        running = statistics.get("batch", {}).get(player)
-        if running is None:
-            return jnp.asarray(network.apply(own, x)), statistics
-        if not train:
-            return jnp.asarray(network.apply({**own, **running}, x)), statistics
-        values, found = network.apply({**own, **running}, x, mutable=["batch_stats"])
+        variables = self.variables(player, own, statistics)
+        if not (train and player in statistics.get("batch", {})):
+            return jnp.asarray(network.apply(variables, x)), statistics
+        values, found = network.apply(variables, x, mutable=["batch_stats"])
         return jnp.asarray(values), {**statistics, "batch": {**statistics["batch"], player: found}}
 
     def decide(
@@ -216,19 +228,24 @@ class Game:
     ) -> tuple[Array, Aux]:
         noise_key, real_key, fake_key, penalty_key = jax.random.split(key, 4)
         position, told = batch["position"], self.packs_told(batch)
-        real = self.packs(self.dropped(jnp.asarray(batch["x"]), real_key, position, train))
+        real = jnp.asarray(batch["x"])
         # The generator's running statistics are kept of its own turns.
-        made, _ = self.fakes(params, statistics, batch, noise_key, train)
-        fake = self.packs(self.dropped(made, fake_key, position, train))
+        fake, _ = self.fakes(params, statistics, batch, noise_key, train)
         own, statistics = self.in_use(params, statistics, learns=train)
-        on_real, statistics = self.decide(own, statistics, real, told, train)
-        on_fake, statistics = self.decide(own, statistics, fake, told, train)
-        loss, boundary = self.payoff.discriminator_loss(on_real, on_fake).mean(), self.payoff.boundary
-        terms = {"accuracy_real": jnp.mean(on_real > boundary), "accuracy_fake": jnp.mean(on_fake < boundary)}
+        shown = [self.packs(self.dropped(x, key, position, train)) for x, key in ((real, real_key), (fake, fake_key))]
+        on_real, statistics = self.decide(own, statistics, shown[0], told, train)
+        on_fake, statistics = self.decide(own, statistics, shown[1], told, train)
+        loss = self.payoff.discriminator_loss(on_real, on_fake).mean()
+        terms = {
+            "accuracy_real": jnp.mean(self.payoff.for_real(on_real)),
+            "accuracy_fake": 1 - jnp.mean(self.payoff.for_real(on_fake)),
+        }
         if self.penalty != "none":
             # The noise of a pack belongs to its first example.
             keys = example_keys(penalty_key, position[:: self.packing])
-            terms["penalty"] = self.penalty_on(own, statistics, real, fake, told, keys).mean()
+            # At whole examples: what the slope is bounded at are the data, not what is left of them.
+            whole = self.packs(real), self.packs(fake)
+            terms["penalty"] = self.penalty_on(own, statistics, *whole, told, keys).mean()
             loss = loss + self.penalty_weight * terms["penalty"]
         return loss, Aux(terms, statistics)
 
@@ -243,25 +260,29 @@ class Game:
         return self.payoff.generator_loss(on_fake).mean(), Aux({}, self.averaged(params, statistics, train))
 
     def averaged(self, params: Params, statistics: PyTree, train: bool) -> PyTree:
-        """The running mean takes in the generator that has just been played with, before this update moves it."""
+        """The running mean takes in the generator that has just been played with, before this update moves it.
+
+        With its running statistics, where it has them: those of the last generator are not the averaged one's.
+        """
         if not (train and self.average):
             return statistics
         mean, updates = statistics["average"]["generator"], statistics["average"]["updates"]
         # The plain mean at first: the random start would weigh for 1 / (1 − decay) updates.
         decay = jnp.minimum(self.average, updates / (updates + 1))
-        mean = optax.incremental_update(params[GENERATOR], mean, 1 - decay)
+        latest = self.variables(GENERATOR, params[GENERATOR], statistics)
+        mean = optax.incremental_update(latest, mean, 1 - decay)
         return {**statistics, "average": {"generator": mean, "updates": updates + 1}}
 
     def evaluate(self, params: Params, statistics: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
         """Of each example; where packs are judged, of the pack it stands in, which is the same in any evaluation: the
         batches of a split are cut between packs."""
-        (own, _), told, boundary = self.in_use(params, statistics), self.packs_told(batch), self.payoff.boundary
+        (own, _), told = self.in_use(params, statistics), self.packs_told(batch)
         fake, _ = self.fakes(params, statistics, batch, jax.random.split(key)[0])
         on_real, _ = self.decide(own, statistics, self.packs(jnp.asarray(batch["x"])), told)
         on_fake, _ = self.decide(own, statistics, self.packs(fake), told)
         figures = {
-            "discriminator/accuracy_real": (on_real > boundary).astype(jnp.float32),
-            "discriminator/accuracy_fake": (on_fake < boundary).astype(jnp.float32),
+            "discriminator/accuracy_real": self.payoff.for_real(on_real),
+            "discriminator/accuracy_fake": 1 - self.payoff.for_real(on_fake),
             # What the discriminator maximizes. With the minimax loss this is log D(x) + log(1 − D(G(z))), and
             # −log 4 at the equilibrium; with the Wasserstein loss it is the distance that the critic finds.
             "value": -self.payoff.discriminator_loss(on_real, on_fake),
@@ -271,13 +292,15 @@ class Game:
     def decode(
         self, params: Params, statistics: PyTree, noise: ArrayLike, *, condition: ArrayLike | None = None
     ) -> Array:
-        own = statistics["average"]["generator"] if self.average else params[GENERATOR]
+        latest = self.variables(GENERATOR, params[GENERATOR], statistics)
+        drawn_with = statistics["average"]["generator"] if self.average else latest
         noise = join(jnp.asarray(noise), vectors(self.condition, condition))
-        return self.passed(GENERATOR, own, statistics, noise, train=False)[0]
+        return jnp.asarray(self.generator.apply(drawn_with, noise))
 
     def sample(
         self, params: Params, statistics: PyTree, key: Array, n: int, *, condition: ArrayLike | None = None
     ) -> Array:
+        """Of noise drawn anew, not chosen."""
         return self.decode(params, statistics, self.draw(jax.random.split(key, n)), condition=condition)
 
 
@@ -300,6 +323,8 @@ def networks(
     if network not in get_args(GameNetwork):
         raise ValueError(f"network must be one of {', '.join(get_args(GameNetwork))}, got {network!r}")
     normal = network == "dcgan"
+    if normal:
+        check_stages(network, hidden, shape)  # by the name that was asked for
     kind = cast("Network", "conv" if normal else network)
     return (
         vector_encoder(kind, hidden, shape, outputs=(), activation=activation, batch_norm=normal and not bounded),
@@ -318,15 +343,16 @@ def adversarial(game: Game, *, discriminator_steps: int, generator_steps: int) -
     Raises:
       ValueError: for numbers out of range.
     """
-    if game.noise_dim < 1 or discriminator_steps < 1 or generator_steps < 1 or game.packing < 1:
+    counts = game.noise_dim, discriminator_steps, generator_steps, game.packing
+    if not all(isinstance(count, int) and count >= 1 for count in counts):
         raise ValueError(
-            f"noise_dim, discriminator_steps, generator_steps and packing must be at least 1, "
-            f"got {game.noise_dim}, {discriminator_steps}, {generator_steps} and {game.packing}"
+            f"noise_dim, discriminator_steps, generator_steps and packing must be whole numbers of at least 1, "
+            f"got {counts[0]}, {counts[1]}, {counts[2]} and {counts[3]}"
         )
-    if not (0 <= game.dropout < 1 and 0 <= game.average < 1 and game.penalty_weight >= 0):
+    if not (0 <= game.dropout < 1 and 0 <= game.average < 1 and 0 < game.penalty_weight < math.inf):
         raise ValueError(
-            f"dropout and average must lie in [0, 1) and penalty_weight must not be negative, "
-            f"got {game.dropout}, {game.average} and {game.penalty_weight}"
+            f"dropout and average must lie in [0, 1) and penalty_weight must be positive and finite, "
+            f"got {game.dropout}, {game.average} and {game.penalty_weight}; without a penalty take penalty none"
         )
     if game.noise not in get_args(Noise) or game.penalty not in get_args(Penalty):
         raise ValueError(

@@ -29,6 +29,16 @@ def _blocks(network: str, hidden: Sequence[int], shape: Sequence[int], activatio
         raise ValueError(f"hidden must hold widths of at least 1, got {tuple(hidden)}")
     if network == "mlp":
         return 0
+    check_stages(network, hidden, shape)
+    return _RESIDUAL_BLOCKS if network == "resnet" else 0
+
+
+def check_stages(network: str, hidden: Sequence[int], shape: Sequence[int]) -> None:
+    """Refuses convolutions without a stage, or of what is no image.
+
+    Raises:
+      ValueError: naming the network as it was asked for.
+    """
     if not hidden:
         raise ValueError(f"hidden must name the channels of at least one stage for network {network!r}, got ()")
     if len(shape) != 3:
@@ -36,7 +46,6 @@ def _blocks(network: str, hidden: Sequence[int], shape: Sequence[int], activatio
             f"network {network!r} needs images [height, width, channels], got examples of shape "
             f"{tuple(shape)}; use network 'mlp'"
         )
-    return _RESIDUAL_BLOCKS if network == "resnet" else 0
 
 
 def vector_encoder(
@@ -107,6 +116,7 @@ __all__ = [
     "GroupedDecoder",
     "Network",
     "ResidualBlock",
+    "check_stages",
     "grid_decoder",
     "grid_encoder",
     "sample_pixelcnn",

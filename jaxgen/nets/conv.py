@@ -104,7 +104,8 @@ class ConvVectorDecoder(nn.Module):
     def __call__(self, z: Float[ArrayLike, "batch ..."]) -> Float[Array, "batch height width channels"]:
         halved = 2 ** len(self.channels)
         height, width = -(-self.shape[0] // halved), -(-self.shape[1] // halved)
-        x = nn.Dense(height * width * self.channels[-1])(jnp.reshape(z, (jnp.shape(z)[0], -1)))
+        x = jnp.reshape(z, (jnp.shape(z)[0], -1))
+        x = nn.Dense(height * width * self.channels[-1], use_bias=not self.batch_norm)(x)
         x = jnp.reshape(x, (-1, height, width, self.channels[-1]))
         x = BatchNorm()(x) if self.batch_norm else x
         x = ACTIVATIONS[self.activation](x)

@@ -1,7 +1,7 @@
 """The one evaluation loop: exact means over a split, and what follows from them."""
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from jaxgen.data import Dataset
 from jaxgen.data.dataset import take_rows
 from jaxgen.errors import UserError, nearest
-from jaxgen.metrics import mode_counts, reverse_kl
+from jaxgen.metrics import mode_counts, precision_recall, reverse_kl
 from jaxgen.model import Model, example_keys
 from jaxgen.training.devices import Devices, cut, first, parallel, place, share, sum_over_devices
 from jaxgen.training.state import replica
@@ -24,6 +24,7 @@ Figures = dict[str, float | list[float]]
 
 _KEY = 0x5EED  # evaluation draws the same noise at every step, so that its curve shows the model alone
 _COVERAGE_SAMPLES, _COVERAGE_SIGMAS = 2500, 3.0  # PacGAN's definition of a found mode
+_NUM_COMPARED, _NEIGHBOUR = 1000, 3  # of samples and of test examples, at most; Kynkäänniemi's third neighbour
 
 
 class Evaluator:
@@ -102,7 +103,7 @@ def _make_sums(model: Model, prepare: Prepare):
 
 
 def _keys() -> Array:
-    """Of what happens to the raw examples, of the model's evaluation, and of the samples whose modes are counted."""
+    """Of what happens to the raw examples, of the model's evaluation, and of the samples that are judged."""
     return jax.random.split(jax.random.key(_KEY), 3)
 
 
@@ -139,23 +140,49 @@ def check_objective(model: Model, figures: Figures) -> None:
         )
 
 
-@cache
-def _measure(sample, replicas: int):
-    """Compiled: ``(params, statistics, told, centers, radius) -> figures``, each [] or [replicas]."""
+def num_compared(model: Model, dataset: Dataset) -> int:
+    """Test examples that as many samples are held against; none where a likelihood tells how good the model is."""
+    count = min(_NUM_COMPARED, len(dataset.test["x"]))
+    compares = model.sample is not None and model.objective is None and model.domain != "codes"
+    return count if compares and count > _NEIGHBOUR else 0
+
+
+def told_by_samples(model: Model, dataset: Dataset) -> bool:
+    """Whether samples tell anything of a model: of modes that are known, or beside test examples."""
+    return model.sample is not None and (dataset.modes is not None or num_compared(model, dataset) > 0)
+
+
+@lru_cache(maxsize=4)  # without a bound every model that was ever evaluated would be kept
+def _measure(sample: Callable[..., Array], prepare: Prepare, count: int, replicas: int):
+    """Compiled: ``(params, statistics, told, modes, raw) -> figures`` of as many samples, each [] or [replicas]."""
 
     def measure(
-        params: PyTree, statistics: PyTree, told: Mapping[str, Array], centers: Array, radius: Array
+        params: PyTree, statistics: PyTree, told: Mapping[str, Array], modes: tuple | None, raw: Mapping[str, Array]
     ) -> dict[str, Array]:
-        samples = sample(params, statistics, _keys()[2], _COVERAGE_SAMPLES, **told)
-        # The nearest mode of a sample depends on no radius, so that both histograms come out of one search.
-        near, all_ = jax.vmap(lambda r: mode_counts(samples, centers, radius=r))(jnp.stack([radius, jnp.inf]))
-        return {
-            "modes": jnp.sum(near > 0),
-            "high_quality": jnp.sum(near) / _COVERAGE_SAMPLES,
-            "reverse_kl": reverse_kl(all_),
-        }
+        key, figures = _keys(), {}
+        samples = sample(params, statistics, key[2], count, **told)
+        if modes is not None:
+            centers, radius = modes
+            # The nearest mode of a sample depends on no radius, so that both histograms come out of one search.
+            near, all_ = jax.vmap(lambda r: mode_counts(samples, centers, radius=r))(jnp.stack([radius, jnp.inf]))
+            figures |= {
+                "modes": jnp.sum(near > 0),
+                "high_quality": jnp.sum(near) / count,
+                "reverse_kl": reverse_kl(all_),
+            }
+        if raw:
+            x = prepare(example_keys(key[0], raw["position"]), raw)["x"]
+            real, fake = (jnp.reshape(a, (len(x), -1)) for a in (x, samples[_evenly(count, len(x))]))
+            found = precision_recall(real, fake, k=_NEIGHBOUR)
+            figures |= {"precision": found.precision, "recall": found.recall}
+        return figures
 
     return jax.jit(measure if replicas == 1 else jax.vmap(measure, in_axes=(0, 0, None, None, None)))
+
+
+def _evenly(total: int, count: int) -> np.ndarray:
+    """As many of the numbers below ``total``, evenly spaced or repeated."""
+    return np.arange(count) * total // count
 
 
 def told_evenly(model: Model, dataset: Dataset, count: int) -> dict[str, np.ndarray]:
@@ -167,27 +194,39 @@ def told_evenly(model: Model, dataset: Dataset, count: int) -> dict[str, np.ndar
     if model.condition is None:
         return {}
     values = dataset.test[model.condition.name]
-    return {"condition": np.asarray(values[np.arange(count) * len(values) // count])}
+    return {"condition": np.asarray(values[_evenly(len(values), count)])}
 
 
-def coverage(model: Model, dataset: Dataset, params: PyTree, statistics: PyTree, *, replicas: int = 1) -> Figures:
-    """Modes found, high-quality share and reverse KL of 2500 samples, where the data's modes are known.
+def of_samples(
+    model: Model, dataset: Dataset, params: PyTree, statistics: PyTree, *, prepare: Prepare, replicas: int = 1
+) -> Figures:
+    """What samples tell of a model: modes where the data's are known, precision and recall where no likelihood tells.
 
-    A sample is of high quality, and its mode found, within three standard deviations of a mode (PacGAN's definition).
+    Modes found, high-quality share and reverse KL are of 2500 samples. A sample is of high quality, and its mode found,
+    within three standard deviations of a mode (PacGAN's definition). Precision and recall (`precision_recall`) are of
+    all numbers of an example, in network units, between at most 1000 test examples and as many samples.
     A conditional model is told what the test examples come with, evenly spaced over the split or repeated.
 
     Args:
       params: without a device axis, with a replica axis if there are several replicas.
       statistics: likewise.
+      prepare: raw batches to network units, as for the `Evaluator`.
 
     Returns:
-      Nothing where the modes are not known or the model does not sample.
+      Nothing where the model does not sample, or neither applies.
     """
-    if dataset.modes is None or model.sample is None:
+    if not told_by_samples(model, dataset):
         return {}
-    centers, radius = np.asarray(dataset.modes.centers), _COVERAGE_SIGMAS * dataset.modes.scale
-    told = told_evenly(model, dataset, _COVERAGE_SAMPLES)
-    found = _measure(model.sample, replicas)(params, statistics, told, centers, radius)
+    count, modes, raw = (compared := num_compared(model, dataset)), None, {}
+    if dataset.modes is not None:
+        count = _COVERAGE_SAMPLES
+        modes = np.asarray(dataset.modes.centers), np.float32(_COVERAGE_SIGMAS * dataset.modes.scale)
+    if compared:
+        position = _evenly(len(dataset.test["x"]), compared)
+        raw = {name: take_rows(a, position) for name, a in dataset.test.items()} | {"position": position}
+    told = told_evenly(model, dataset, count)
+    assert model.sample is not None
+    found = _measure(model.sample, prepare, count, replicas)(params, statistics, told, modes, raw)
     return {
         name: np.asarray(value, np.float64).tolist()
         for name, value in jax.device_get(jax.block_until_ready(found)).items()

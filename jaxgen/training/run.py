@@ -60,6 +60,7 @@ class Run:
         seeds = range(options.seed, options.seed + options.seeds)
         self._devices = choose(num_devices, batch_size=options.batch_size, replicas=len(seeds), together=model.together)
         prepare = make_prepare(scale=dataset.scale, binarize=options.binarize, dequantize=options.dequantize)
+        self._prepare = prepare
         self.feed = _feed(dataset, self._devices, options, seeds=seeds, updates=sum(model.turns.values()))
         resident = _resident(dataset.test, options)
         self._evaluator = evaluation.Evaluator(model, dataset.test, prepare, self._devices, resident=resident)
@@ -91,15 +92,15 @@ class Run:
         return creator(jax.jit(prepare)(keys, raw), seeds=seeds)
 
     def evaluate(self) -> evaluation.Figures:
-        """Figures of the test split, and the mode coverage where modes are known."""
+        """Figures of the test split, and those of samples."""
         replicas, (params, statistics) = self.options.seeds, (self.state.params, self.state.statistics)
         means = self._evaluator(params, statistics)
         figures = evaluation.summarize(self.model, means, replicas=replicas)
         evaluation.check_objective(self.model, figures)
-        if self._dataset.modes is not None and self.model.sample is not None:
-            here = on_first((params, statistics))
-            figures |= evaluation.coverage(self.model, self._dataset, *here, replicas=replicas)
-        return figures
+        if not evaluation.told_by_samples(self.model, self._dataset):
+            return figures
+        here, prepare = on_first((params, statistics)), self._prepare
+        return figures | evaluation.of_samples(self.model, self._dataset, *here, prepare=prepare, replicas=replicas)
 
     def watch(self, step: int, *, steps: int) -> None:
         """Keeps what the model makes of the same noise as ever, where the evaluation of this step is one of those."""

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxgen.data import Dataset
-from jaxgen.data.files import UNREADABLE
+from jaxgen.data.files import UNREADABLE, why_unreadable
 from jaxgen.errors import UserError
 from jaxgen.model import Model
 from jaxgen.training.evaluate import told_evenly
@@ -75,7 +75,7 @@ class Snapshots:
                 with path.open("rb") as file:
                     found[int(path.stem)] = np.load(file, allow_pickle=False)
             except UNREADABLE as error:
-                warnings.warn(f"{path} cannot be read ({error}); its step is left out", stacklevel=2)
+                warnings.warn(f"{path} cannot be read ({why_unreadable(error)}); its step is left out", stacklevel=2)
         return Watched(list(found), np.stack(list(found.values()))) if found else None
 
 
@@ -104,9 +104,10 @@ def draw(model: Model, dataset: Dataset, params: PyTree, statistics: PyTree, *, 
     count = _NUM_IMAGES if len(dataset.shape) == 3 else _NUM_POINTS if dataset.shape == (2,) else 0
     if model.sample is None or model.domain == "codes" or not count:
         return None
-    told = told_evenly(model, dataset, count)
     if model.condition is not None and model.condition.classes:
         told = {"condition": classes_in_turn(count, model.condition.size)}
+    else:
+        told = told_evenly(model, dataset, count)
     drawn = _compiled(model.sample, count, replicas)(params, statistics, told)
     return np.asarray(jax.block_until_ready(drawn))
 
@@ -116,7 +117,7 @@ def classes_in_turn(count: int, size: int) -> np.ndarray:
     return np.arange(count, dtype=np.int32) % size
 
 
-@cache
+@lru_cache(maxsize=4)  # without a bound every model that was ever drawn would be kept
 def _compiled(sample: Callable[..., Any], count: int, replicas: int):
     """``(params, statistics, told) -> examples``."""
 

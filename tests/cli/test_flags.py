@@ -114,6 +114,7 @@ def test_what_needs_no_model_imports_nothing_heavy(arguments):
         (["train", "vae", "--dequantize", "yes"], "'jaxgen train vae' takes no 'yes';"),
         (["train", "vae", "--scale"], "--scale needs a value;"),
         (["train", "vae", "--lr", "x"], "--learning-rate takes a number, got 'x';"),
+        (["sample", "a", "--condition", "x"], "--condition takes numbers, got ['x'];"),
         (["train", "vae", "--hidden", "8", "x"], "--hidden takes [INT [INT ...]], got ['8', 'x'];"),
         (["train", "vae", "--network", "con"], "there is no --network 'con'; did you mean 'conv'?"),
         (["evaluate"], "'jaxgen evaluate' needs RUN;"),

@@ -149,6 +149,7 @@ def test_figures_samples_and_page_of_a_run(capsys, finished):
     [
         (["sample", "RUN", "--num", "0"], "--num must be at least 1, got 0"),
         (["sample", "RUN", "--replica", "1"], "--replica 1 was asked for, but the run has one replica, number 0"),
+        (["sample", "RUN", "--condition", "3", "-1.5"], "--condition 3 -1.5 was given, but vae is told nothing; leave"),
         (["report", "RUN", "--replica", "-1"], "--replica -1"),
         (["evaluate", "RUN", "--importance-samples", "-1"], "--importance-samples must be at least 0, got -1; 0"),
         (["list", "more"], "takes no arguments"),

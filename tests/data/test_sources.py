@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from jaxgen.data import load, names
+from jaxgen.data import load, names, synthetic
 from jaxgen.data.dataset import WHOLE_FINGERPRINT_BYTES, array_fingerprint, make_dataset
 from jaxgen.errors import UserError
 
@@ -55,8 +55,8 @@ def test_synthetic_densities_have_the_moments_they_promise(name, num_modes, scal
         counts = np.bincount(split["label"], minlength=num_modes)
         share = 1 / num_modes
         assert np.abs(counts - num_examples * share).max() < 5 * np.sqrt(num_examples * share * (1 - share))
-    if name == "ring":
-        np.testing.assert_allclose(np.linalg.norm(centers, axis=-1), 1, rtol=1e-6)
+    if name == "ring":  # the eighth roots of 1
+        np.testing.assert_allclose(centers @ np.array([1, 1j]), np.exp(2j * np.pi * np.arange(8) / 8), atol=1e-6)
     else:
         assert (centers.min(), centers.max()) == (-4, 4)
 
@@ -76,8 +76,9 @@ def test_a_stack_is_of_three_digits_whose_label_it_is_and_each_kind_is_as_likely
     assert (stacks.shape, stacks.scale, stacks.num_classes) == ((8, 8, 3), 16.0, 1000)
 
 
-@pytest.mark.parametrize("name", ["ring", "grid", "stacked_digits"])
-def test_synthetic_densities_follow_their_seed(name):
+@pytest.mark.parametrize("name", ["ring", "grid", "stacked_digits", "stacked_mnist"])
+def test_synthetic_densities_follow_their_seed(name, monkeypatch):
+    monkeypatch.setattr("jaxgen.data.tfds.load_prepared", lambda name, data_dir: load("digits"))  # in MNIST's place
     first, again, other = load(name, seed=3), load(name, seed=3), load(name, seed=4)
     np.testing.assert_array_equal(first.train["x"], again.train["x"])
     assert first.fingerprint == again.fingerprint != other.fingerprint
@@ -156,3 +157,16 @@ def test_fingerprint_of_a_large_array_reads_a_part_of_it(tmp_path):
     zeros = array_fingerprint(large)
     large[-1, -1] = 1
     assert array_fingerprint(large) != zeros
+
+
+def test_a_stack_draws_a_class_evenly_and_then_one_of_its_digits():
+    """Of class c there are c + 1 digits, each of a level of its own."""
+    label = np.repeat(np.arange(10, dtype=np.int32), np.arange(1, 11))
+    x = np.arange(len(label), dtype=np.uint8).reshape(-1, 1, 1, 1)
+    digits = make_dataset("toy", {"x": x, "label": label}, {"x": x, "label": label}, scale=100.0)
+    stacks = synthetic.stacked("stacks", digits)
+    for split in (stacks.train, stacks.test):
+        expected = len(split["x"]) / 10 / (1 + label)
+        for channel in range(3):
+            counts = np.bincount(split["x"][:, 0, 0, channel], minlength=len(label))
+            assert np.all(np.abs(counts - expected) < 5 * np.sqrt(expected))

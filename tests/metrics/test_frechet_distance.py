@@ -160,6 +160,11 @@ def test_a_distance_of_examples_needs_an_extractor_and_its_name(as_users_call):
         frechet_feature_distance(x, x, extractor=None, features="none")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="features must say what they are"):
         frechet_feature_distance(x, x, extractor=flat, features=" ")
+    with pytest.raises(ValueError, match=r"features must say what they are, .* got None"):
+        frechet_feature_distance(x, x, extractor=flat, features=None)  # pyright: ignore[reportArgumentType]
+    for mixed in (lambda x: flat(x).mean(axis=0, keepdims=True), lambda x: flat(x).reshape(2 * len(x), -1)):
+        with pytest.raises(ValueError, match=r"one row of features for each example, got shape .* for 20 examples"):
+            frechet_feature_distance(x, x, extractor=mixed, features="mixed")
     with pytest.raises(ValueError, match=r"one shape, got \(2, 2\) and \(4,\)"):
         frechet_feature_distance(x, flat(x), extractor=flat, features="pixels")
     with pytest.raises(ValueError, match=r"as many examples as dimensions, got shape \(3, 4\)"):

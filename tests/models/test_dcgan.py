@@ -124,3 +124,41 @@ def test_the_first_layer_of_the_discriminator_and_the_last_of_the_generator_are_
     assert discriminator["ConvEncoder_0"]["BatchNorm_0"]["BatchNorm_0"]["scale"].shape == (3,)
     assert sorted(generator) == ["BatchNorm_0", "ConvDecoder_0", "Dense_0"]
     assert sorted(generator["ConvDecoder_0"]) == ["BatchNorm_0", "Conv_0", "Conv_1"]
+    # What is normalized has its mean taken away: a bias before it would do nothing.
+    assert list(generator["Dense_0"]) == ["kernel"]
+
+
+def test_the_averaged_generator_normalizes_by_the_average_of_its_running_statistics(made, losses):
+    """A plain mean at first, then one that forgets, of parameters and statistics alike: two turns by hand."""
+    _, params, statistics, batch = made
+    model = gan(shape=SHAPE, noise_dim=3, network="dcgan", hidden=(2, 3), activation="leaky_relu", average=0.25)
+    turn = jax.jit(model.losses["generator"], static_argnums=4)
+    statistics = {**statistics, "average": {**statistics["average"], "updates": jnp.zeros(())}}
+    mean = None
+    for scale in (1.0, 2.0, 5.0):
+        played = params | {"generator": jax.tree.map(lambda a, s=scale: s * a, params["generator"])}
+        statistics = turn(played, statistics, batch, KEY, True)[1].statistics
+        latest = played["generator"] | statistics["batch"]["generator"]
+        decay = 0.0 if mean is None else 0.25  # of the second, ½ of the plain mean is more than the decay
+        mean = latest if mean is None else jax.tree.map(lambda a, b, d=decay: d * a + (1 - d) * b, mean, latest)
+    kept = statistics["average"]["generator"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), kept, mean)
+    z = jax.random.normal(KEY, (BATCH, 3))
+    _, generator = networks("dcgan", (2, 3), SHAPE, activation="leaky_relu", bounded=False)
+    drawn = jax.jit(model.decode)(params, statistics, z)
+    np.testing.assert_allclose(drawn, generator.apply(mean, z), rtol=1e-4, atol=1e-5)
+    last = mean | statistics["batch"]["generator"]
+    assert np.abs(drawn - generator.apply(last, z)).max() > 1e-2
+
+
+def test_the_generator_is_paid_by_a_discriminator_that_normalizes_by_the_generated_batch(made, losses):
+    _, params, statistics, batch = made
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.split(KEY)[0], batch["position"])
+    noise = jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
+    players = networks("dcgan", (2, 3), SHAPE, activation="leaky_relu", bounded=False)
+    judged = noise
+    for player, network in zip(reversed(PLAYERS), reversed(players)):
+        variables = params[player] | statistics["batch"][player]
+        judged, _ = network.apply(variables, judged, mutable=["batch_stats"])
+    expected = np.mean(np.log1p(np.exp(-np.asarray(judged))))
+    np.testing.assert_allclose(losses["generator"](params, statistics, batch, KEY, True)[0], expected, rtol=1e-4)

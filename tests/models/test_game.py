@@ -8,12 +8,12 @@ import pytest
 from jaxgen import training
 from jaxgen.data import load
 from jaxgen.errors import UserError
-from jaxgen.models import conditional_gan, gan
+from jaxgen.models import conditional_gan, gan, vae_gan
 from jaxgen.nets.spectral import spectral_normalize
 
 BATCH, NOISE, KEY = 6, 3, jax.random.key(4)
-# The mean difference of both logits; its penalty has no weight, so that every value is plain.
-WASSERSTEIN = {"objective": "wasserstein", "hidden": (), "penalty": "r1", "penalty_weight": 0.0}
+# The mean difference of both logits; the weight of its penalty is nothing beside it, so that every value is plain.
+WASSERSTEIN = {"objective": "wasserstein", "hidden": (), "penalty": "r1", "penalty_weight": 1e-30}
 
 
 def make(factory=gan, **options):
@@ -135,6 +135,17 @@ def test_a_linear_discriminator_is_penalized_for_its_slope(x64, penalty, of_slop
     )
 
 
+@pytest.mark.parametrize("penalty", ["gradient", "r1"])
+def test_a_penalty_is_taken_at_whole_examples(x64, penalty):
+    """Where inputs are hidden the loss is of what is left of them, and the slope still that at the data."""
+    options = {"hidden": (4,), "activation": "tanh", "penalty": penalty, "packing": 2}
+    model, params, statistics, batch = make(**options)
+    hiding = make(**options, dropout=0.5)[0]
+    whole, part = (loss_of(m, "discriminator", params, statistics, batch) for m in (model, hiding))
+    np.testing.assert_allclose(part[1].metrics["penalty"], whole[1].metrics["penalty"], rtol=1e-12)
+    assert abs(part[0] - whole[0]) > 1e-3
+
+
 @pytest.mark.parametrize(("penalty", "expected"), [("gradient", 1.0), ("r1", 0.0)])
 def test_what_is_told_has_no_slope(x64, penalty, expected):
     """A discriminator that heeds the class alone is flat in the example."""
@@ -233,6 +244,9 @@ def test_what_cannot_be_told_is_refused():
     model, params, statistics, _ = make(conditional_gan, num_classes=3)
     with pytest.raises(ValueError, match=r"classes must lie in 0 … 2, got 1 … 3"):
         model.sample(params, statistics, KEY, 2, condition=np.array([1, 3]))
+    for few in (1, 3):  # a single one is not told to all
+        with pytest.raises(ValueError, match=f"one condition for each example, got {few} for 2 examples"):
+            model.sample(params, statistics, KEY, 2, condition=np.zeros(few, np.int32))
     with pytest.raises(ValueError, match="no labels to condition on"):
         conditional_gan(shape=(2,))
 
@@ -244,3 +258,116 @@ def test_a_class_that_the_model_does_not_know_stops_a_training_before_it_begins(
     unlabelled = digits._replace(test={"x": digits.test["x"]})
     with pytest.raises(UserError, match="digits has no array 'label', which the model is told of each example"):
         training.train(conditional_gan(shape=(8, 8, 1), num_classes=10), unlabelled, training.Options(steps=1))
+
+
+CURVED = {"hidden": (4,), "activation": "tanh"}
+
+
+def critic(own, x, told):
+    """Logits of packs [packs, packing, 2] by one hidden layer of tanh, and the norm of their slope in the examples."""
+    first, last = (jax.tree.map(np.asarray, own["params"][name]) for name in ("Dense_0", "Dense_1"))
+    h = np.tanh(np.concatenate([x, told], axis=-1).reshape(len(x), -1) @ first["kernel"] + first["bias"])
+    slope = ((1 - h**2) * last["kernel"][:, 0]) @ first["kernel"].T
+    slope = slope.reshape(*x.shape[:2], -1)[..., : x.shape[-1]]
+    return (h @ last["kernel"] + last["bias"])[:, 0], np.sqrt(np.sum(slope**2, axis=(1, 2)))
+
+
+def generated(params, noise, told):
+    """By one hidden layer of tanh."""
+    first, last = (jax.tree.map(np.asarray, params["generator"]["params"][name]) for name in ("Dense_0", "Dense_1"))
+    h = np.tanh(np.concatenate([noise, told], axis=-1) @ first["kernel"] + first["bias"])
+    return h @ last["kernel"] + last["bias"]
+
+
+@pytest.mark.parametrize("penalty", ["gradient", "r1"])
+@pytest.mark.parametrize("factory", [gan, conditional_gan])
+def test_a_curved_discriminator_is_penalized_for_its_slope_at_the_data_or_between(x64, factory, penalty):
+    """R1 at the real packs, the gradient penalty at u x + (1 − u) G(z) with one u a pack, each with what it is told."""
+    options = CURVED | {"packing": 2, "penalty": penalty, "penalty_weight": 3.0, "objective": "wasserstein"}
+    model, params, statistics, batch = make(factory, **options, **({"num_classes": 3} if factory != gan else {}))
+    told = np.eye(3)[np.asarray(batch["label"])] if factory != gan else np.zeros((BATCH, 0))
+    noise_key, *_, penalty_key = jax.random.split(KEY, 4)
+    x, fake = np.asarray(batch["x"]), generated(params, draws(noise_key, batch["position"]), told)
+    x, fake, told = (a.reshape(BATCH // 2, 2, -1) for a in (x, fake, told))
+    (on_real, at_real), (on_fake, _) = (critic(params["discriminator"], a, told) for a in (x, fake))
+    keys = [jax.random.fold_in(penalty_key, position) for position in np.asarray(batch["position"])[::2]]
+    share = np.array([jax.random.uniform(key, (1,), jnp.float64) for key in keys])[..., None]
+    between = critic(params["discriminator"], share * x + (1 - share) * fake, told)[1]
+    expected = np.mean(at_real**2 / 2 if penalty == "r1" else (between - 1) ** 2)
+    value, aux = loss_of(model, "discriminator", params, statistics, batch)
+    np.testing.assert_allclose(aux.metrics["penalty"], expected, rtol=1e-10)
+    np.testing.assert_allclose(value, np.mean(on_fake - on_real) + 3 * expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize(("penalty", "expected"), [("gradient", 0.0), ("r1", 0.5)])
+def test_the_penalty_is_on_the_slope_that_spectral_normalization_leaves(x64, penalty, expected):
+    """A linear discriminator's is then 1, whatever its kernel."""
+    options = WASSERSTEIN | {"spectral_norm": True, "penalty": penalty, "penalty_weight": 4.0}
+    model, params, statistics, batch = make(**options)
+    plain = make(spectral_norm=True, **(WASSERSTEIN | {"penalty": "none"}))[0]
+    value, aux = loss_of(model, "discriminator", params, statistics, batch)
+    np.testing.assert_allclose(aux.metrics["penalty"], expected, atol=1e-12)
+    without, _ = loss_of(plain, "discriminator", params, statistics, batch)
+    np.testing.assert_allclose(value, without + 4 * expected, rtol=1e-10)
+
+
+def test_a_turn_of_the_discriminator_takes_one_step_of_power_iteration_and_uses_it(x64):
+    model, params, statistics, batch = make(spectral_norm=True, **(WASSERSTEIN | {"penalty": "none"} | CURVED))
+    normal, moved = {}, {}
+    for name, own in params["discriminator"]["params"].items():
+        kernel = np.asarray(own["kernel"])
+        [(path, u)] = [(path, np.asarray(u)) for path, u in statistics["spectral"].items() if name in path]
+        u = kernel.T @ (kernel @ u)
+        moved[path] = u / np.linalg.norm(u)
+        normal[name] = own | {"kernel": kernel / np.linalg.norm(kernel @ moved[path])}
+    assert not np.allclose(statistics["spectral"]["params/Dense_0/kernel"], moved["params/Dense_0/kernel"], atol=0.01)
+    value, aux = loss_of(model, "discriminator", params, statistics, batch)
+    for path, u in moved.items():
+        np.testing.assert_allclose(aux.statistics["spectral"][path], u, atol=1e-12)
+    told = np.zeros((BATCH, 1, 0))
+    fake = generated(params, draws(jax.random.split(KEY, 4)[0], batch["position"]), told[:, 0])
+    on_real, on_fake = (critic({"params": normal}, a[:, None], told)[0] for a in (np.asarray(batch["x"]), fake))
+    np.testing.assert_allclose(value, np.mean(on_fake - on_real), rtol=1e-10)
+
+
+def test_a_class_that_neither_player_heeds_leaves_every_setting_of_the_game_as_it_is(x64):
+    """Of kernels that are 0 in what is told both are the game without it: whatever a GAN can be asked for, both can."""
+    options = CURVED | {"noise": "uniform", "objective": "hinge", "penalty": "r1", "penalty_weight": 3.0}
+    options |= {"spectral_norm": True, "dropout": 0.25, "packing": 2, "average": 0.5}
+    options |= {"discriminator_steps": 3, "generator_steps": 2}
+    model, params, statistics, batch = make(**options)
+    conditional = make(conditional_gan, num_classes=3, **options)[0]
+    rng = np.random.default_rng(1)
+    mean = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), params["generator"])
+    statistics = statistics | {"average": {"generator": mean, "updates": jnp.asarray(5.0)}}
+
+    def deaf(own, packing):
+        """Rows of zeros after those of each example of a pack, or of the noise."""
+        kernel = own["params"]["Dense_0"]["kernel"]
+        kernel = jnp.pad(kernel.reshape(packing, -1, kernel.shape[1]), ((0, 0), (0, 3), (0, 0)))
+        first = own["params"]["Dense_0"] | {"kernel": kernel.reshape(-1, kernel.shape[-1])}
+        return {"params": own["params"] | {"Dense_0": first}}
+
+    told = {"discriminator": deaf(params["discriminator"], 2), "generator": deaf(params["generator"], 1)}
+    told_statistics = statistics | {"average": {"generator": deaf(mean, 1), "updates": jnp.asarray(5.0)}}
+    assert dict(conditional.turns) == dict(model.turns) == {"discriminator": 3, "generator": 2}
+    classes = jnp.asarray([2, 0, 1])
+    for player in model.losses:
+        value, aux = loss_of(model, player, params, statistics, batch)
+        same, told_aux = loss_of(conditional, player, told, told_statistics, batch)
+        np.testing.assert_allclose(same, value, rtol=1e-10)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), told_aux.metrics, aux.metrics)
+    # After the generator's turn: of its running mean.
+    drawn = model.sample(params, aux.statistics, KEY, 3)
+    of_classes = conditional.sample(told, told_aux.statistics, KEY, 3, condition=classes)
+    np.testing.assert_allclose(of_classes, drawn, rtol=1e-10)
+
+
+@pytest.mark.parametrize("factory", [gan, vae_gan])
+def test_no_two_players_begin_with_the_same_weights(factory):
+    size = {"noise_dim": 3} if factory == gan else {"latents": 3}
+    batch = {"x": jnp.zeros((1, 3)), "position": jnp.arange(1)}
+    params, _ = factory(shape=(3,), hidden=(4, 4), **size).init(KEY, batch)
+    kernels = [a for a in jax.tree.leaves(params) if a.shape == (3, 4)]
+    assert len(kernels) == len(params)
+    assert len({np.asarray(a).tobytes() for a in kernels}) == len(kernels)

@@ -1,33 +1,28 @@
 """The GAN: both players' losses and gradients in NumPy from the same noise, and who wins what."""
 
 import inspect
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from payoffs import OBJECTIVES
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit
+from scipy.special import expit
 from slopes import slopes
 
-from jaxgen.models import gan
-from jaxgen.models.game import PAYOFFS
+from jaxgen.models import conditional_gan, gan, vae_gan
+from jaxgen.models.game import PAYOFFS, adversarial
 
 BATCH, NOISE, KEY = 5, 3, jax.random.key(9)
-OBJECTIVES = {
-    "non_saturating": (lambda r, f: -log_expit(r) - log_expit(-f), lambda f: -log_expit(f)),
-    "minimax": (lambda r, f: -log_expit(r) - log_expit(-f), lambda f: log_expit(-f)),
-    "hinge": (lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f), lambda f: -f),
-    "least_squares": (lambda r, f: ((r - 1) ** 2 + f**2) / 2, lambda f: (f - 1) ** 2 / 2),
-    "wasserstein": (lambda r, f: f - r, lambda f: -f),
-}
 
 
 def make(**options):
     rng = np.random.default_rng(2)
     options = {"shape": (2,), "noise_dim": NOISE, "hidden": (4,), "activation": "tanh", "average": 0.0} | options
     if options.get("objective") == "wasserstein":
-        options |= {"penalty": "r1", "penalty_weight": 0.0}
+        options |= {"penalty": "r1", "penalty_weight": 1e-30}
     model = gan(**options)
     batch = {
         "x": jnp.asarray(rng.normal(size=(BATCH, *options["shape"]))),
@@ -112,20 +107,33 @@ def test_the_equilibrium_is_the_best_that_a_discriminator_can_do_where_both_dist
     np.testing.assert_allclose(-best.fun, PAYOFFS[objective].equilibrium, atol=1e-8)
 
 
-@pytest.mark.parametrize(("objective", "boundary"), [("minimax", 0.0), ("hinge", 0.0), ("least_squares", 0.5)])
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_half_is_right_at_the_equilibrium_where_one_discriminator_alone_is_best(objective):
+    """Around the boundary the loss of p = q is larger by any step, but flat in a hinge's middle and for a critic."""
+    of_discriminator, _ = OBJECTIVES[objective]
+    payoff = PAYOFFS[objective]
+    losses = [of_discriminator(logit, logit) for logit in payoff.boundary + np.array([-0.5, 0.0, 0.5])]
+    assert (losses[1] < min(losses[0], losses[2])) == payoff.settles
+    assert payoff.settles or losses[0] == losses[1] == losses[2]
+
+
+@pytest.mark.parametrize(
+    ("objective", "boundary"), [("minimax", 0.0), ("hinge", 0.0), ("least_squares", 0.5), ("wasserstein", 0.0)]
+)
 def test_accuracy_is_the_share_on_the_right_side_of_the_boundary(x64, objective, boundary):
+    """On the boundary it is half right."""
     model, params, batch = make(objective=objective, hidden=(), shape=(1,))
     # D(x) = x, and every generated example is the same.
     params["discriminator"]["params"]["Dense_0"] = {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)}
-    batch = batch | {"x": boundary + jnp.array([[-0.2], [0.2], [0.3], [-0.1], [0.1]])}
-    for offset, right in ((-0.2, 1.0), (0.2, 0.0)):
+    batch = batch | {"x": boundary + jnp.array([[-0.2], [0.2], [0.3], [0.0], [0.1]])}
+    for offset, right in ((-0.2, 1.0), (0.2, 0.0), (0.0, 0.5)):
         generator = {"kernel": jnp.zeros((NOISE, 1)), "bias": jnp.full(1, boundary + offset)}
         params["generator"]["params"]["Dense_0"] = generator
         values = model.evaluate(params, {}, batch, KEY)
-        np.testing.assert_array_equal(values["discriminator/accuracy_real"], [0, 1, 1, 0, 1])
+        np.testing.assert_array_equal(values["discriminator/accuracy_real"], [0, 1, 1, 0.5, 1])
         np.testing.assert_array_equal(values["discriminator/accuracy_fake"], np.full(BATCH, right))
         metrics = model.losses["discriminator"](params, {}, batch, KEY, True)[1].metrics
-        np.testing.assert_allclose([metrics["accuracy_real"], metrics["accuracy_fake"]], [0.6, right])
+        np.testing.assert_allclose([metrics["accuracy_real"], metrics["accuracy_fake"]], [0.7, right])
 
 
 def test_noise_belongs_to_the_position_and_the_key(x64):
@@ -174,9 +182,17 @@ def test_vectors_are_judged_by_a_smooth_discriminator_and_images_by_leaky_relu()
         assert values[0] == values[1]
 
 
-def test_both_players_take_adam_steps_with_half_the_momentum():
-    optimizers = make()[0].optimizers(0.1)
-    assert set(optimizers) == {"discriminator", "generator"}
+@pytest.mark.parametrize(
+    ("model", "players"),
+    [
+        (gan(shape=(2,)), {"discriminator", "generator"}),
+        (conditional_gan(shape=(2,), num_classes=2), {"discriminator", "generator"}),
+        (vae_gan(shape=(2,)), {"discriminator", "encoder", "generator"}),
+    ],
+)
+def test_all_players_take_adam_steps_with_half_the_momentum(model, players):
+    optimizers = model.optimizers(0.1)
+    assert set(optimizers) == players
     for optimizer in optimizers.values():
         state = optimizer.init(jnp.zeros(()))
         first, state = optimizer.update(jnp.float32(1.0), state)
@@ -203,18 +219,22 @@ def test_extreme_logits_leave_losses_and_gradients_finite(objective):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise_dim": 0}, "must be at least 1, got 0, 2, 1 and 1"),
-        ({"discriminator_steps": 0}, "must be at least 1, got 3, 0, 1 and 1"),
-        ({"generator_steps": 0}, "must be at least 1, got 3, 2, 0 and 1"),
-        ({"packing": 0}, "must be at least 1, got 3, 2, 1 and 0"),
+        ({"noise_dim": 0}, "whole numbers of at least 1, got 0, 2, 1 and 1"),
+        ({"discriminator_steps": 0}, "of at least 1, got 3, 0, 1 and 1"),
+        ({"generator_steps": 0}, "of at least 1, got 3, 2, 0 and 1"),
+        ({"packing": 0}, "of at least 1, got 3, 2, 1 and 0"),
         ({"dropout": 1.0}, r"must lie in \[0, 1\) .* got 1.0, 0.999 and 10.0"),
         ({"average": 1.0}, r"must lie in \[0, 1\) .* got 0.0, 1.0 and 10.0"),
-        ({"penalty_weight": -1.0}, "must not be negative, got 0.0, 0.999 and -1.0"),
+        ({"penalty_weight": -1.0}, "positive and finite, got 0.0, 0.999 and -1.0; without a penalty take penalty none"),
+        ({"objective": "wasserstein", "penalty": "r1", "penalty_weight": 0.0}, "positive and finite, got .* and 0.0"),
+        ({"penalty": "gradient", "penalty_weight": float("inf")}, "positive and finite, got .* and inf"),
         ({"noise": "cauchy"}, "normal or uniform .* got 'cauchy' and 'none'"),
         ({"penalty": "r2"}, "none, gradient, r1, got 'normal' and 'r2'"),
         ({"objective": "wasserstein"}, "needs a critic of bounded slope: add a penalty, or spectral_norm"),
         ({"objective": "wgan"}, "non_saturating, minimax, hinge, least_squares, wasserstein, got 'wgan'"),
-        ({"network": "conv"}, r"got examples of shape \(2,\)"),
+        ({"network": "conv"}, r"network 'conv' needs images .* got examples of shape \(2,\)"),
+        ({"network": "dcgan"}, r"network 'dcgan' needs images .* got examples of shape \(2,\)"),
+        ({"network": "dcgan", "hidden": ()}, "at least one stage for network 'dcgan'"),
         ({"network": "cnn"}, "mlp, conv, resnet, dcgan, got 'cnn'"),
     ],
 )
@@ -222,3 +242,13 @@ def test_settings_that_make_no_gan_are_refused(options, message):
     # Without the hook's own check of the annotation, as a user would call it.
     with pytest.raises(ValueError, match=message):
         inspect.unwrap(gan)(**({"shape": (2,), "noise_dim": NOISE} | options))
+
+
+@pytest.mark.parametrize("counts", [(2.5, 1, 1, 1), (1, 1.5, 1, 1), (1, 1, 2.0, 1), (1, 1, 1, 1.5)])
+def test_counts_that_are_no_whole_numbers_are_refused(counts):
+    noise_dim, k, l, packing = counts  # noqa: E741
+    game = SimpleNamespace(noise_dim=noise_dim, packing=packing)
+    with pytest.raises(
+        ValueError, match=f"must be whole numbers of at least 1, got {noise_dim}, {k}, {l} and {packing}"
+    ):
+        inspect.unwrap(adversarial)(game, discriminator_steps=k, generator_steps=l)

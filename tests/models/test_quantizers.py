@@ -362,3 +362,22 @@ def test_an_ema_codebook_of_one_stage_is_a_residual_one_of_one(x64):
     np.testing.assert_allclose(ours.codes, theirs.codes, rtol=1e-12)
     np.testing.assert_allclose(ours.penalty, theirs.penalty, rtol=1e-12)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-12), ours.statistics, theirs.statistics)
+
+
+def test_each_stage_begins_with_half_the_width_of_the_one_before(x64):
+    """It quantizes what that one left over."""
+    _, state = make_quantizer("residual", **(NUMBERS | {"num_codes": 500, "stages": 3, "revival": 0.0})).init(KEY)
+    spread = (state.sums / state.counts[..., None]).std(axis=(1, 2))
+    np.testing.assert_allclose(spread, [1, 1 / 2, 1 / 4], rtol=5 / np.sqrt(2 * 500 * DIM))
+
+
+def test_a_code_returns_a_tenth_of_the_spread_beside_its_vector(x64):
+    """Coordinate by coordinate, however many there are."""
+    number, dim = 200, 8
+    quantizer, params, state, _ = make("gradient", num_codes=number, code_dim=dim, revival=0.5)
+    dead = Placement(jnp.full(number, 0.1), state.offset)
+    vectors = np.random.default_rng(3).normal(0, 3, size=(4, 10, 10, dim))
+    after = jax.jit(lambda z: quantizer.quantize(params, dead, z, KEY, POSITION, True).statistics)(vectors)
+    flat, new = vectors.reshape(-1, dim), codebooks("gradient", params, after)
+    beside = new - flat[nearest(new, flat)]
+    np.testing.assert_allclose(beside.std() / flat.std(), 0.1, rtol=5 / np.sqrt(2 * number * dim))

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxgen import runs
 from jaxgen.data import load
 from jaxgen.models import vq_vae2
-from jaxgen.models.quantizers import ema_quantizer
+from jaxgen.models.vq_vae import make_quantizer
 from jaxgen.models.vq_vae2 import two_levels
 from jaxgen.training import Options, train
 
@@ -56,9 +56,9 @@ def test_a_code_is_the_top_grid_and_after_it_the_bottom_one_numbered_through(x64
 
 def test_the_loss_has_the_commitment_of_both_levels_and_each_codebook_takes_its_own_encodings(x64):
     """With decay 0 a step of training is one step of Lloyd on each level."""
-    model, params, statistics, batch = make(decay=0.0)
+    model, params, statistics, batch = make(decay=0.0, commitment=0.7)
     (value, aux) = jax.jit(model.losses[PLAYER], static_argnums=4)(params, statistics, batch, KEY, True)
-    np.testing.assert_allclose(value, aux.metrics["nll"] + 0.25 * aux.metrics["commitment"], rtol=1e-12)
+    np.testing.assert_allclose(value, aux.metrics["nll"] + 0.7 * aux.metrics["commitment"], rtol=1e-12)
     index = np.asarray(jax.jit(model.encode)(params, statistics, batch["x"]))
     spread = 0.0
     for level, chosen in (("top", index[:, :4].ravel()), ("bottom", index[:, 4:].ravel() - CODES)):
@@ -89,27 +89,91 @@ class _Spread(nn.Module):
         return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
-def test_two_levels_are_their_equations(x64):
-    """With networks that pool, spread and add, by NumPy: e_t nearest to the pooled z, e_b to z plus e_t spread."""
-    level = ema_quantizer(CODES, DIM, commitment=0.25, decay=0.8, revival=0.0)
+def linear(name, **options):
+    """Two levels with networks that pool, spread and add, codes about which nothing is special, and what they are."""
+    numbers = {"num_codes": CODES, "code_dim": DIM, "commitment": 0.25, "decay": 0.8, "revival": 0.0}
+    level = make_quantizer(name, **(numbers | options))
     both = two_levels(level, upper=_Pooled(), lower=_Added(), unfold=_Spread(), maps=(4, 4, DIM))
     rng = np.random.default_rng(0)
-    z = rng.normal(size=(3, 4, 4, DIM))
-    params, shapes = both.init(KEY)
-    state = jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(1, 2, leaf.shape)), shapes)
-    tables = {name: np.asarray(s.sums) / np.asarray(s.counts)[:, None] for name, s in state.items()}
-    found = jax.jit(lambda z: both.quantize(params, state, z, KEY, jnp.arange(3), False))(z)
-    pooled = z.reshape(3, 2, 2, 2, 2, DIM).mean(axis=(2, 4))
-    top = nearest(pooled, tables["top"])
-    spread = tables["top"][top].repeat(2, axis=1).repeat(2, axis=2)
+    z = jnp.asarray(rng.normal(size=(3, 4, 4, DIM)))
+    params, state = jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(1, 2, leaf.shape)), both.init(KEY))
+    tables = {
+        grid: np.asarray(params[grid]["codes"] + s.offset if name == "gradient" else s.sums / s.counts[:, None])
+        for grid, s in state.items()
+    }
+    return level, both, params, state, tables, z
+
+
+def repeated(x):
+    return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def pooled(x):
+    return x.reshape(3, 2, 2, 2, 2, DIM).mean(axis=(2, 4))
+
+
+@pytest.mark.parametrize("name", ["ema", "gradient"])
+def test_two_levels_are_their_equations(x64, name):
+    """By NumPy: e_t nearest to the pooled z, e_b to z plus e_t spread; and how the decoder's gradient and that of the
+    commitments get back to z."""
+    _, both, params, state, tables, z = linear(name)
+    wanted = np.random.default_rng(1).normal(size=(3, 4, 4, 2 * DIM))
+
+    def value(z):
+        found = both.quantize(params, state, z, KEY, jnp.arange(3), False)
+        return jnp.vdot(wanted, found.codes) + found.penalty.sum(), found
+
+    gradient, found = jax.jit(jax.grad(value, has_aux=True))(z)
+    top = nearest(pooled(z), tables["top"])
+    spread = repeated(tables["top"][top])
     bottom = nearest(z + spread, tables["bottom"])
-    expected = np.square(pooled - tables["top"][top]).sum(axis=(1, 2, 3))
-    expected = expected + np.square(z + spread - tables["bottom"][bottom]).sum(axis=(1, 2, 3))
+    of_top, of_bottom = pooled(z) - tables["top"][top], z + spread - tables["bottom"][bottom]
+    expected = np.square(of_top).sum(axis=(1, 2, 3)) + np.square(of_bottom).sum(axis=(1, 2, 3))
     np.testing.assert_array_equal(found.index, np.concatenate([top.reshape(3, -1), bottom.reshape(3, -1)], axis=1))
-    np.testing.assert_allclose(found.terms["commitment"], expected, rtol=1e-9)
-    np.testing.assert_allclose(found.penalty, 0.25 * expected, rtol=1e-9)
+    assert found.terms.keys() == {"commitment"} | ({"codebook"} if name == "gradient" else set())
+    for term in found.terms.values():
+        np.testing.assert_allclose(term, expected, rtol=1e-9)
+    np.testing.assert_allclose(found.penalty, (0.25 + (name == "gradient")) * expected, rtol=1e-9)
     np.testing.assert_allclose(found.codes, np.concatenate([tables["bottom"][bottom], spread], axis=-1), rtol=1e-9)
+    np.testing.assert_array_equal(both.encode(params, state, z), found.index)
     np.testing.assert_allclose(both.lookup(params, state, found.index), found.codes, rtol=1e-9)
+    # To the bottom encodings; from them, and from the decoder itself, to the top codes and so to the pooled z.
+    to_bottom = wanted[..., :DIM] + 0.5 * of_bottom
+    to_top = pooled(to_bottom + wanted[..., DIM:]) + 0.5 * of_top / 4
+    np.testing.assert_allclose(gradient, to_bottom + repeated(to_top), rtol=1e-8, atol=1e-12)
+
+
+def test_each_level_draws_with_a_key_of_its_own(x64):
+    level, *_, params, state, _, z = linear("ema")
+    keys = []
+
+    def quantize(*arguments):
+        keys.append(arguments[3])
+        return level.quantize(*arguments)
+
+    spied = two_levels(
+        level._replace(quantize=quantize), upper=_Pooled(), lower=_Added(), unfold=_Spread(), maps=(4, 4, DIM)
+    )
+    spied.quantize(params, state, z, KEY, jnp.arange(3), True)
+    assert len({jax.random.key_data(key).tobytes() for key in [KEY, *keys]}) == 3
+
+
+def test_dead_codes_of_both_levels_return_among_the_encodings(x64):
+    """A thousand away, they would cost a million for each coordinate."""
+    model, params, statistics, batch = make(revival=0.5)
+    for grid, state in statistics["codebook"].items():
+        far = state._replace(counts=jnp.full(CODES, 0.1), sums=jnp.full((CODES, DIM), 100.0))
+        statistics["codebook"][grid] = far
+    _, aux = jax.jit(model.losses[PLAYER], static_argnums=4)(params, statistics, batch, KEY, True)
+    assert aux.metrics["commitment"] < 1e3
+
+
+def test_a_codebook_that_is_learned_by_gradient_is_a_parameter_on_both_levels():
+    model, params, statistics, batch = make(jnp.float32, quantizer="gradient")
+    shapes = jax.tree.map(jnp.shape, params[PLAYER]["codebook"])
+    assert (shapes["top"], shapes["bottom"]) == ({"codes": (CODES, DIM)},) * 2
+    _, aux = jax.eval_shape(lambda: model.losses[PLAYER](params, statistics, batch, KEY, True))
+    assert {"codebook", "commitment"} <= set(aux.metrics)
 
 
 def test_the_bottom_codes_are_nearest_to_encodings_that_know_the_top_codes(x64):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
+from flax import linen as nn
 
 from jaxgen.nets import (
     MLP,
@@ -195,3 +196,20 @@ def test_layers_of_an_mlp_come_one_after_the_other(x64):
         np.testing.assert_array_equal(network.apply(params, x, layers=slice(index)), np.reshape(h, (2, -1)))
         h = network.apply(params, h, layers=slice(index, index + 1))
     np.testing.assert_array_equal(h, whole)
+
+
+def test_a_decoder_of_images_is_transposed_convolutions_with_the_activation_before_each_but_the_first(x64):
+    """Fed from vectors also before the first; by Flax's own layers, and each size cut to what the encoder had."""
+    shape = (7, 6, 2)
+    network = vector_decoder("conv", (3, 4), shape, activation="tanh")
+    params, z = random_parameters(network, (5,)), RNG.normal(size=(2, 5))
+
+    def transposed(features, layer, x):
+        return nn.ConvTranspose(features, (4, 4), strides=(2, 2)).apply({"params": layer}, x)
+
+    first, stages = params["params"]["Dense_0"], params["params"]["ConvDecoder_0"]
+    maps = np.tanh(z @ first["kernel"] + first["bias"]).reshape(2, 2, 2, 4)
+    expected = transposed(2, stages["Conv_1"], jnp.tanh(transposed(3, stages["Conv_0"], maps)[:, :4, :3]))[:, :7, :6]
+    np.testing.assert_allclose(network.apply(params, z), expected, atol=1e-12)
+    grid = grid_decoder("conv", (3, 4), shape, activation="tanh")
+    np.testing.assert_allclose(grid.apply({"params": stages}, maps), expected, atol=1e-12)

@@ -34,9 +34,9 @@ def test_the_reach_is_what_the_docstring_says(x64):
     assert found[4, 3] == 0
 
 
-def test_two_layers_are_the_papers_gates_and_links(x64):
+def test_three_layers_are_the_papers_gates_and_links(x64):
     """By NumPy, window by window: tanh times sigmoid, vertical to horizontal across, residual from the second on."""
-    network = GatedPixelCNN(num_codes=3, features=4, layers=2, kernel=3, classes=2)
+    network = GatedPixelCNN(num_codes=3, features=4, layers=3, kernel=3, classes=2)
     params = random_parameters(network, (3, 3), label=jnp.zeros(1, jnp.int32))
     own = jax.tree.map(np.asarray, params["params"])
     codes = np.random.default_rng(3).integers(0, 3, (1, 3, 3))
@@ -58,7 +58,7 @@ def test_two_layers_are_the_papers_gates_and_links(x64):
 
     vertical = horizontal = own["embed"]["embedding"][codes[0]]
     told = own["told"]["embedding"][1]
-    for index in range(2):
+    for index in range(3):
         layer = own[f"gated_{index}"]
         above, left = vertical, horizontal
         if index == 0:

@@ -155,3 +155,14 @@ def test_what_does_not_fit_is_refused(options, shape, message):
     network = CausalTransformer(**({"num_codes": 3, "grid": (2, 2), "features": 4, "heads": 2, "layers": 1} | options))
     with pytest.raises(ValueError, match=message):
         network.init(jax.random.key(0), np.zeros(shape, int))
+
+
+def test_nothing_is_drawn_at_no_temperature_nor_of_no_class():
+    network, params = make((2, 2), classes=2)
+    for label, temperature, message in (
+        (np.zeros(1, int), 0.0, r"temperature must be positive, got 0\.0"),
+        (None, 1.0, "conditional on 2 classes: give a label for each example"),
+        (np.array([2]), 1.0, "label must lie in 0 … 1, since there are 2 classes, got 2 to 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sample_transformer(network, params, jax.random.key(0), 1, label=label, temperature=temperature)

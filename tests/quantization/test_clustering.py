@@ -71,11 +71,12 @@ def test_every_cluster_is_used_even_from_a_start_that_leaves_some_empty():
     assert float(result.inertia) < float(fewer.inertia)
 
 
-def test_an_empty_cluster_moves_to_the_farthest_point():
-    points = np.append(np.arange(10.0), 100.0).astype(np.float32)[:, None]
-    start = np.array([[4.0], [1e4]], np.float32)
-    result = kmeans(jax.random.key(0), points, 2, init=start, max_iterations=1)
-    np.testing.assert_allclose(result.centroids, [[points.mean()], [100.0]], rtol=1e-6)
+def test_empty_clusters_move_to_the_farthest_points_in_turn():
+    points = np.append(np.arange(10.0), [100.0, -60.0]).astype(np.float32)[:, None]
+    start = np.array([[4.0], [1e4], [2e4]], np.float32)
+    for clusters, expected in ((2, [100.0]), (3, [100.0, -60.0])):
+        result = kmeans(jax.random.key(0), points, clusters, init=start[:clusters], max_iterations=1)
+        np.testing.assert_allclose(result.centroids[:, 0], [points.mean(), *expected], rtol=1e-5)
 
 
 def test_as_many_clusters_as_points_leave_no_error():

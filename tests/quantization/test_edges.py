@@ -81,11 +81,12 @@ def test_ridge_and_tolerance_may_be_traced():
 
 
 def test_one_above_the_levels_has_no_index():
-    with pytest.raises(ValueError, match="below 1 where the number of levels is even"):
-        finite_scalar_indices(np.array([[1.0]], np.float32), levels=(4,))
-    codes = np.array([[1.0, 0], [0.5, 0], [np.nan, 0], [-2, 0], [0, 1], [0, 1.4]], np.float32)
+    for above in (1.0, 0.8):  # nearer to 1 than to ½, the last of four levels
+        with pytest.raises(ValueError, match="below 1 where the number of levels is even"):
+            finite_scalar_indices(np.array([[above]], np.float32), levels=(4,))
+    codes = np.array([[1.0, 0], [0.5, 0], [np.nan, 0], [-2, 0], [0, 1], [0, 1.4], [0.8, 0]], np.float32)
     traced = jax.jit(lambda c: finite_scalar_indices(c, levels=(4, 3)))(codes)
-    assert traced.tolist() == [-1, 3 + 4, -1, -1, 2 + 8, -1]
+    assert traced.tolist() == [-1, 3 + 4, -1, -1, 2 + 8, -1, -1]
 
 
 @pytest.mark.parametrize("levels", [(2,), (4,), (7,), (8,), (255,), (3, 6, 64)])

@@ -12,7 +12,7 @@ from toys import Counted, denoiser, noise_of, numbered
 from jaxgen.data import load
 from jaxgen.data.dataset import Dataset, Modes, make_dataset
 from jaxgen.data.prepare import make_prepare
-from jaxgen.metrics import importance_weighted_log_likelihood
+from jaxgen.metrics import importance_weighted_log_likelihood, precision_recall
 from jaxgen.model import Condition, Model, example_keys
 from jaxgen.models import gan, vae
 from jaxgen.training import Options, loop, train
@@ -20,6 +20,7 @@ from jaxgen.training import evaluate as evaluation
 from jaxgen.training.devices import Devices, replicate
 
 PREPARE = make_prepare(scale=1.0)
+of_samples = partial(evaluation.of_samples, prepare=PREPARE)
 
 
 def evaluated(model: Model, arrays, *, devices=1, batch_size=500, resident=True, prepare=PREPARE):
@@ -139,18 +140,47 @@ def test_figures_of_replicas_are_lists_and_vectors_get_numbers():
 def test_coverage_counts_within_three_standard_deviations(shift, modes, share):
     centers = np.array([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]], np.float32)
     dataset = numbered()._replace(modes=Modes(centers, 0.1))
-    here = jnp.asarray(centers[:2]) + jnp.array([0.0, 0.1 * shift])
-    model = denoiser()._replace(sample=lambda params, statistics, key, n: jnp.tile(here, (n // 2, 1)))
-    figures = evaluation.coverage(model, dataset, {}, {})
+    here, counts = jnp.asarray(centers[:2]) + jnp.array([0.0, 0.1 * shift]), []
+    model = denoiser()._replace(
+        sample=lambda params, statistics, key, n: [counts.append(n), jnp.tile(here, (n // 2, 1))][1]
+    )
+    figures = of_samples(model, dataset, {}, {})
+    assert counts == [2500]  # as in PacGAN's tables
     assert (figures["modes"], figures["high_quality"]) == (modes, share)
     if modes:
         np.testing.assert_allclose(figures["reverse_kl"], np.log(3 / 2), rtol=1e-6)
 
 
 def test_no_coverage_where_modes_are_unknown_or_nothing_is_sampled():
-    assert evaluation.coverage(denoiser(), numbered()._replace(modes=Modes(np.zeros((1, 2)), 1.0)), {}, {}) == {}
+    assert of_samples(denoiser(), numbered()._replace(modes=Modes(np.zeros((1, 2)), 1.0)), {}, {}) == {}
     sampling = denoiser()._replace(sample=lambda params, statistics, key, n: jnp.zeros((n, 2)))
-    assert evaluation.coverage(sampling, numbered(), {}, {}) == {}
+    assert of_samples(sampling, numbered(), {}, {}) == {}
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_samples_of_a_model_without_an_objective_are_held_against_test_examples(monkeypatch, replicas):
+    """As many of both, evenly over the split and in network units: by the public function, of each replica its own."""
+    monkeypatch.setattr(evaluation, "_NUM_COMPARED", 40)
+    raw = np.random.default_rng(3).integers(9, size=(120, 2, 3, 1))
+    scale, params = 4.0, np.linspace(0.6, 0.7, replicas)
+
+    def sample(params, statistics, key, n):
+        return params * jax.random.uniform(key, (n, 2, 3, 1), maxval=2.0)
+
+    model = denoiser()._replace(sample=sample, objective=None)
+    data = make_dataset("levels", {"x": raw}, {"x": raw}, scale=scale)
+    given = {"prepare": make_prepare(scale=scale), "replicas": replicas}
+    figures = evaluation.of_samples(model, data, params if replicas > 1 else params[0], {}, **given)
+    assert set(figures) == {"precision", "recall"}
+    for index, own in enumerate(params):
+        fake = np.asarray(sample(own, {}, evaluation._keys()[2], 40)).reshape(40, 6)
+        expected = precision_recall(jnp.asarray(raw[::3].reshape(40, 6) / scale, jnp.float32), fake, k=3)
+        found = [np.atleast_1d(figures[name])[index] for name in ("precision", "recall")]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert 0 < found[1] < 1
+    assert evaluation.of_samples(model._replace(objective="loss"), data, params, {}, **given) == {}
+    few = data._replace(test={"x": raw[:3]})  # without a third neighbour
+    assert evaluation.of_samples(model, few, params, {}, **given) == {}
 
 
 def ring(num_modes: int = 8) -> Dataset:
@@ -172,17 +202,17 @@ def test_modes_are_searched_once_for_all_figures_and_replicas():
 
     centers = ring().modes.centers
     for replicas, params in ((1, jnp.zeros(2)), (3, jnp.zeros((3, 2)))):
-        measure = jax.make_jaxpr(evaluation._measure(sample, replicas))
+        measure = jax.make_jaxpr(evaluation._measure(sample, PREPARE, 2500, replicas))
         # 2500 samples are nine chunks of 256 in a loop and a ragged rest beside it.
-        assert searches(measure(params, {}, {}, centers, 0.6).jaxpr) == 2
+        assert searches(measure(params, {}, {}, (centers, 0.6), {}).jaxpr) == 2
 
 
 def test_coverage_of_replicas_is_that_of_each_alone():
     """Three generators that reach one mode, another, and none."""
     data, params = ring(), jnp.array([[1.0, 0.0], [0.0, 1.0], [9.0, 0.0]])
     model = denoiser()._replace(sample=lambda p, s, key, n: p + 0.02 * jax.random.normal(key, (n, 2)))
-    together = evaluation.coverage(model, data, params, {}, replicas=3)
-    alone = [evaluation.coverage(model, data, own, {}) for own in params]
+    together = of_samples(model, data, params, {}, replicas=3)
+    alone = [of_samples(model, data, own, {}) for own in params]
     for name, values in together.items():
         np.testing.assert_allclose(values, [row[name] for row in alone], rtol=1e-6, err_msg=name)
     assert together["modes"] == [1.0, 1.0, 0.0]
@@ -200,7 +230,7 @@ def test_a_conditional_model_is_told_what_the_test_examples_come_with(num_exampl
         sample=lambda p, s, key, n, *, condition: centers[condition] * jnp.ones((n, 1)),
         condition=Condition("label", 8, classes=True),
     )
-    figures = evaluation.coverage(model, data, {}, {})
+    figures = of_samples(model, data, {}, {})
     assert figures["modes"] == 6
     assert figures["high_quality"] == 1
     share = np.bincount(labels) / num_examples
@@ -226,5 +256,20 @@ def test_a_run_compiles_its_sampler_once_and_fetches_no_parameters(monkeypatch, 
     assert np.shape(result.figures["modes"]) == (() if seeds == 1 else (2,))
     # The figures are of the very parameters that the run ends with.
     own = jax.tree.map(jnp.asarray, (result.state.params, result.state.statistics))
-    expected = evaluation.coverage(model, ring(), *own, replicas=seeds)
+    expected = of_samples(model, ring(), *own, replicas=seeds)
     assert {name: result.figures[name] for name in expected} == expected
+
+
+def test_samples_are_drawn_by_no_key_of_the_evaluation():
+    """Of one key a sample would be of the noise that a test example has been judged with."""
+    uniform = denoiser()._replace(
+        evaluate=lambda params, statistics, batch, key: {"u": jax.random.uniform(key) * jnp.ones(len(batch["x"]))}
+    )
+    of_evaluation = float(evaluated(uniform, numbered().test)["u"])
+
+    def sample(params, statistics, key, n):
+        same = jnp.abs(jax.random.uniform(key) - of_evaluation) < 1e-5
+        return jnp.where(same, jnp.zeros((n, 2)), 5.0)
+
+    dataset = numbered()._replace(modes=Modes(np.zeros((1, 2), np.float32), 0.1))
+    assert of_samples(denoiser()._replace(sample=sample), dataset, {}, {})["modes"] == 0

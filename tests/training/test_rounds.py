@@ -23,10 +23,13 @@ UPDATES = ROUNDS * sum(TURNS.values())
 
 @pytest.fixture(scope="module")
 def played():
-    """Four rounds of the quadratic game by plain gradient descent, and what its players saw."""
+    """Four rounds of the quadratic game by plain gradient descent, and what its players saw.
+
+    An epoch of 37 examples is six batches: four epochs are four rounds of the five updates of both, and a rest.
+    """
     model = quadratic_game(TURNS, updates=UPDATES, batch_size=BATCH)
     optimizers = {player: optax.sgd(RATE) for player in TURNS}
-    options = Options(steps=ROUNDS, batch_size=BATCH, log_every=3, evaluate_every=ROUNDS, seed=3)
+    options = Options(epochs=4, batch_size=BATCH, log_every=3, evaluate_every=ROUNDS, seed=3)
     result = train(model, numbered(), options, optimizers=optimizers, num_devices=1)
     return result, Seen(*result.state.statistics["seen"])
 
@@ -86,18 +89,23 @@ def test_parameters_are_those_of_gradient_descent_by_hand(played):
 
 
 def test_logged_terms_are_means_over_turns_and_rounds():
-    """What is logged at a log point is the mean of the term over all updates since the one before."""
+    """What is logged at a log point is the mean of the term over all updates since the one before; of the gradient's
+    norm, over the updates of the round that it is measured in."""
     model, writer = quadratic_game(TURNS, updates=UPDATES, batch_size=BATCH), Counted()
     options = Options(steps=ROUNDS, batch_size=BATCH, log_every=3, evaluate_every=2)
     result = train(model, numbered(), options, writers=(writer,), num_devices=1)
     seen = Seen(*result.state.statistics["seen"])
     means = (seen.number / 64 + seen.noise).mean(axis=1).reshape(ROUNDS, 5)
+    slopes = seen.left + seen.right, seen.right - seen.left
+    norms = np.abs(np.where(seen.player == 0, *slopes).reshape(ROUNDS, 5) + means)
     train_points = {step: values for step, kind, values in writer.points if kind == "train"}
     assert [step for step, kind, _ in writer.points if kind == "evaluate"] == [2, 4]
     assert sorted(train_points) == [3, 4]
     for step, rounds in ((3, means[:3]), (4, means[3:])):
         np.testing.assert_allclose(train_points[step]["left/mean"], rounds[:, :3].mean(), rtol=1e-5)
         np.testing.assert_allclose(train_points[step]["right/mean"], rounds[:, 3:].mean(), rtol=1e-5)
+    np.testing.assert_allclose(train_points[3]["left/grad_norm"], norms[2, :3].mean(), rtol=1e-5)
+    np.testing.assert_allclose(train_points[3]["right/grad_norm"], norms[2, 3:].mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("streamed", "seeds", "devices"), [(False, 1, 2), (True, 2, 1)])
@@ -196,6 +204,18 @@ def test_a_round_costs_as_much_as_its_updates():
     """
     for k, l in ((1, 1), (3, 2), (2, 5)):  # noqa: E741
         assert cost(game(k, l), products) == k * 12 + l * 9
+
+
+@pytest.mark.parametrize(("similarity", "expected"), [("features", 21 + 12 + 21), ("pixels", 21 + 9 + 20)])
+def test_a_round_of_three_players_computes_what_their_losses_take(similarity, expected):
+    """Products of matrices by hand: encoder E and generator G of two layers, the discriminator's features F and more.
+
+    Discriminator: E and two G, 6, three passes of F and the decision, 6, back through these 3·3. Encoder: E and G, 4,
+    of features F twice, 2, back through F once and G without weights, 2, and 3. Generator: E and two G, 6, two passes
+    of the discriminator, 4, of features F once more, back through both without weights 2·2 and through both G 2·3.
+    """
+    model = models.vae_gan(shape=(4,), hidden=(8,), latents=3, similarity=similarity)
+    assert cost(model, products) == expected
 
 
 def test_every_operation_of_a_round_grows_linearly_with_its_turns():

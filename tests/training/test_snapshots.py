@@ -120,9 +120,10 @@ def test_what_cannot_be_read_is_left_out_and_what_cannot_be_written_is_one_sente
     assert snapshots.read() is None
     for step in (1, 2, 10):
         snapshots.save(step, np.full((3, 2), step))
-    (tmp_path / "snapshots" / "2.npy").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"2\.npy cannot be read .*; its step is left out"):
-        found = snapshots.read()
+    for damaged, why in ((b"", "No data left in file"), (b"damaged", "it holds no arrays, or pickled ones")):
+        (tmp_path / "snapshots" / "2.npy").write_bytes(damaged)
+        with pytest.warns(UserWarning, match=rf"2\.npy cannot be read \({why}\); its step is left out$"):
+            found = snapshots.read()
     assert found is not None
     assert found.steps == [1, 10]
     np.testing.assert_array_equal(found.examples[:, 0, 0], [1, 10])
