@@ -63,6 +63,9 @@ def curves(history: list[dict[str, Any]], run: Mapping[str, Any], *, nats: bool)
         where = {"train": "training batches", "evaluate": "the test split"}
         caption = "On " + " and ".join(where[kind] for kind in sorted(kinds, reverse=True))
         caption += " (dots)." if len(kinds) > 1 else "."
+        optimal = (run.get("likelihood"), run.get("scale")) == ("gaussian", "optimal")
+        if optimal and "nll" in members and len(kinds) > 1:
+            caption += " Each batch is judged at its own scale, the test split at a running one."
         label = unit if nats or unit != "nats" else members[0]
         levels = [level for member in members if (level := at_equilibrium(member, run)) is not None]
         level, whole = levels[0] if levels else None, members[0] in _COUNTED
