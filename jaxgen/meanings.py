@@ -72,7 +72,7 @@ def figure_rows(figures: Mapping[str, Any], run: Mapping[str, Any]) -> list[Figu
     for name in sorted(scalars, key=lambda name: order.get(last_part(name), len(order))):
         values = np.atleast_1d(np.asarray(figures[name], np.float64))
         spread = float(values.std(ddof=1)) if len(values) > 1 else None
-        unit, note = _meaning(last_part(name), figures, run)
+        unit, note = _meaning(name, figures, run)
         rows.append(FigureRow(name, float(values.mean()), spread, unit, note))
     return rows
 
@@ -83,7 +83,12 @@ def _said_twice(name: str, figures: Mapping[str, Any]) -> bool:
 
 
 def _meaning(name: str, figures: Mapping[str, Any], run: Mapping[str, Any]) -> tuple[str, str]:
-    unit, note = MEANINGS.get(name, ("", ""))
+    own, (unit, note) = name, MEANINGS.get(last_part(name), ("", ""))
+    name = last_part(name)
+    if own in ("rate", "elbo") and run.get("quantizer") not in (None, "gumbel"):
+        note = f"{note}, of codes drawn uniformly"
+    if own in ("prior/rate", "prior/elbo", "prior/bits_per_dim"):
+        note = f"{note}, under the prior learned of the codes (of the replica that made them)"
     if name == "loss" and not in_nats(figures):
         unit = ""
     if name == "value" and run.get("objective") in ("minimax", "non_saturating"):

@@ -14,7 +14,7 @@ from jaxgen import plots
 from jaxgen.apply import save_arrays
 from jaxgen.beside import check_comparable, side_by_side
 from jaxgen.errors import UserError
-from jaxgen.evaluations import bound_of, dataset_of, information
+from jaxgen.evaluations import bound_of, by_prior, dataset_of, information
 from jaxgen.evaluations import evaluate as evaluate
 from jaxgen.meanings import figure_rows, in_nats
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
@@ -113,7 +113,12 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: st
     """
     compilation_cache()
     path, run = Path(path), open_run(path, index=index, which=which)
-    pictured, alone = _shown(run, index)
+    try:
+        pictured, alone = _shown(run, index)
+    except UserError as error:
+        pictured, alone = Shown(run, dataset_of(run)), None
+        lacks = "no samples" if run.model.domain == "codes" else "no prior"
+        warnings.warn(f"the page has {lacks}: {error}", stacklevel=2)
     shown, history = pictured if alone is None else Shown(run, dataset_of(run)), _history(path / "metrics.jsonl")
     figures = _figures(run, history)
     if figures and "mutual_information" not in figures and run.model.posterior is not None:
@@ -121,6 +126,8 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: st
         figures |= information(every, shown.dataset)
     if figures and "elbo" not in figures and run.model.domain == "codes":
         figures |= bound_of(run, figures)
+    if run.model.codes is not None and alone is not None:
+        figures |= by_prior(run)
     drawn, subtitle = list(_all_pictures(pictured, alone, figures, index)), _subtitle(shown, index)
     if beside is not None:
         other = _other(shown, Path(beside), which)
