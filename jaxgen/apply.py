@@ -155,8 +155,8 @@ def decode(
 ) -> Path:
     """Examples from codes that the same run encoded: jaxgen decode RUN CODES.
 
-    The file (.npz) holds x_train and x_test in network units, with the labels and conditions of the codes, of which a
-    conditional model is told; codes of another run are refused.
+    The file (.npz) holds x_train and x_test, in which 1 is the raw value --data-scale, with the labels and conditions
+    of the codes, of which a conditional model is told; codes of another run are refused.
 
     Args:
       path: The run's folder.
@@ -204,7 +204,8 @@ def impute(
 ) -> Path:
     """Several completions of what is missing in the test examples: jaxgen impute RUN --mask M.
 
-    The file (.npz) holds x [num, examples, ...] in network units, the mask, and the names of a .csv's columns.
+    The file (.npz) holds x [num, examples, ...], in which 1 is the raw value --data-scale, the mask, and the names of a
+    .csv's columns.
 
     Args:
       path: The run's folder.

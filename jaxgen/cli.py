@@ -171,7 +171,7 @@ def train(arguments: Sequence[str]) -> None:
 
     where: Where = Where(**vars(parsed.run))
     if where.from_ is not None:
-        where = _learn_codes(name, where)
+        where = _learn_codes(where)
     data = where.data or _DATA
     workdir = where.workdir or Path("runs") / f"{name}-{Path(data).stem}"
     try:
@@ -196,13 +196,11 @@ def train(arguments: Sequence[str]) -> None:
     print(f"report: {report.write(workdir)}")
 
 
-def _learn_codes(name: str, where: "Where") -> "Where":
+def _learn_codes(where: "Where") -> "Where":
     """The codes of a run as the data, in a folder of the run's own."""
-    from jaxgen import apply, runs
+    from jaxgen import apply
     from jaxgen.priors import prior_folder
 
-    if "codebook_size" not in inspect.signature(runs.factory(name)).parameters:
-        raise UserError(f"--from gives the codes of a run, which {name} does not learn; leave it out")
     if where.data is not None or where.data_scale is not None:
         raise UserError("--from says whose codes are learned, --data and --data-scale what else; give one of them")
     assert where.from_ is not None
@@ -240,9 +238,12 @@ def _train_arguments(name: str, arguments: Sequence[str]) -> Any:
     from jaxgen.training import Options
 
     factory = runs.factory(name)
+    learns_codes = "codebook_size" in flags.fields_of(factory)
+    if not learns_codes and any(word.partition("=")[0] == "--from" for word in arguments):
+        raise UserError(f"--from gives the codes of a run, which {name} does not learn; leave it out")
     own = {field: given for field, given in flags.fields_of(factory).items() if field not in runs.DATA_ARGUMENTS}
     groups = {
-        "run": _attributes("Run", Where),
+        "run": _attributes("Run", Where, without=() if learns_codes else ("from_",)),
         "model": flags.table("Model", own, flags.argument_help(factory), of=name),
         "training": _attributes("Training", Options),
     }
@@ -252,10 +253,11 @@ def _train_arguments(name: str, arguments: Sequence[str]) -> Any:
     return flags.parse(whole, arguments, prog=f"jaxgen train {name}", description=flags.description(factory))
 
 
-def _attributes(name: str, table: Any) -> type:
+def _attributes(name: str, table: Any, *, without: Sequence[str] = ()) -> type:
     """The flags of a NamedTuple whose docstring explains its attributes."""
     hints = inspect.get_annotations(table, eval_str=True)
     fields = {field: flags.Field(hints[field], default) for field, default in table._field_defaults.items()}
+    fields = {field: given for field, given in fields.items() if field not in without}
     return flags.table(name, fields, flags.argument_help(table, "Attributes"), of=name)
 
 

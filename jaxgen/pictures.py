@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxgen import plots
-from jaxgen.latent_pictures import code_picture, latent_pictures
+from jaxgen.latent_pictures import code_pictures, latent_pictures
 from jaxgen.meanings import MEANINGS, SAID_TWICE, at_equilibrium, last_part
+from jaxgen.model import Model
 from jaxgen.runs import SNAPSHOTS
 from jaxgen.shown import Drawn, Shown
 from jaxgen.training import Snapshots
@@ -85,6 +86,8 @@ def over_time(shown: Shown, index: int) -> Iterator[Drawn]:
         return
     frames = watched.examples if shown.run.config["options"]["seeds"] == 1 else watched.examples[:, index]
     caption, rows, condition = "The same noise after evaluations, the latest last.", [], shown.model.condition
+    if shown.model.codes is not None:
+        caption += f" {_said(shown.model)}"
     if shown.images and condition is not None and condition.classes:
         rows = [str(label) for label in classes_in_turn(frames.shape[1], condition.size)]
         caption += " A row for each class asked for."
@@ -107,11 +110,13 @@ def pictures(shown: Shown, figures: Mapping[str, Any]) -> Iterator[Drawn]:
         yield _completions(shown)
     if model.sample and shown.drawable:
         yield _samples(shown)
+    if model.codes is not None and model.codes.shared and not model.codes.grids and shown.drawable:
+        yield _centroids(shown)
     shares = _entries(figures, "kl_dim")
     if model.encode and len(shown.x) > 1:
         codes = shown.encode(len(shown.x))
         if model.codes is not None:
-            yield code_picture(shown, codes, model.codes)
+            yield from code_pictures(shown, codes, model.codes)
         elif model.latents is not None:
             yield from latent_pictures(shown, codes, shares)
     if shares is not None:
@@ -153,10 +158,25 @@ def _completions(shown: Shown) -> Drawn:
     return Drawn("completions", "Completions", caption, "Pictures", figure)
 
 
+def _centroids(shown: Shown) -> Drawn:
+    """What an example may become, where it is one code."""
+    codes = shown.model.codes
+    assert codes is not None
+    count = min(codes.size, 144 if shown.images else _NUM_POINTS)
+    more = f" The first {count} of {codes.size}." if count < codes.size else ""
+    figure = sample_figure(shown, shown.decode(np.arange(count), examples=np.zeros(count, int)))
+    return Drawn("centroids", "Centroids", f"What each code is decoded to.{more}", "Pictures", figure)
+
+
+def _said(model: Model) -> str:
+    """The model's own word about its samples."""
+    return ((model.sample and model.sample.__doc__) or "Drawn from the prior, not chosen.").split("\n")[0]
+
+
 def _samples(shown: Shown) -> Drawn:
     model = shown.model
     assert model.sample is not None
-    caption = (model.sample.__doc__ or "Drawn from the prior, not chosen.").split("\n")[0]
+    caption = _said(model)
     if shown.images and model.condition is not None and model.condition.classes:
         rows = min(_NUM_CLASSES, model.condition.size)
         classes = np.repeat(np.arange(rows, dtype=np.int32), _NUM_OF_CLASS)

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from jaxgen.evaluations import evaluate as evaluate
 from jaxgen.meanings import figure_rows, in_nats
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
 from jaxgen.pictures import curves, over_time, pictures, sample_figure, uniform_samples
-from jaxgen.priors import pair_of, with_prior
+from jaxgen.priors import encoded_by, pair_of, prior_folder, with_prior
 from jaxgen.runs import (
     DATA_ARGUMENTS,
     Run,
@@ -32,6 +33,7 @@ from jaxgen.runs import (
 from jaxgen.shown import Drawn, Shown
 from jaxgen.training.devices import Devices, check_fits
 from jaxgen.training.options import Options, check_seeds, num_steps
+from jaxgen.unused import without_effect
 from jaxgen.whole import whole
 from jaxgen.writers import read_jsonl
 
@@ -61,7 +63,10 @@ def sample(
     if run.model.sample is None:
         raise UserError(f"{run.config['model']} is not a generative model: it does not sample")
     shown, alone = _shown(run, index)
-    if alone is None and _uniform(shown):
+    if alone is not None:
+        place = run.path if run.model.domain == "codes" else prior_folder(run.path)
+        print(f"codes are drawn from the prior in {place}", file=sys.stderr)
+    elif _uniform(shown):
         warnings.warn(
             f"codes are drawn uniformly, which shows why a prior over them is needed; "
             f"'jaxgen train code_prior --from {path}' learns one",
@@ -128,7 +133,9 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: st
         figures |= bound_of(run, figures)
     if run.model.codes is not None and alone is not None:
         figures |= by_prior(run)
-    drawn, subtitle = list(_all_pictures(pictured, alone, figures, index)), _subtitle(shown, index)
+    prior = run if run.model.domain == "codes" and alone is not None else None
+    drawn = list(_all_pictures(pictured, alone, figures, index, prior=prior))
+    subtitle = _subtitle(shown, index)
     if beside is not None:
         other = _other(shown, Path(beside), which)
         drawn = _with_another(shown, drawn, other)
@@ -163,17 +170,24 @@ def _figures(run: Run, history: list[dict[str, Any]]) -> dict[str, Any]:
     return _evaluated(run) | last
 
 
-def _pictures(shown: Shown, figures: Mapping[str, Any], index: int) -> Iterator[Drawn]:
-    """What the model makes of test examples, of one replica."""
+def _pictures(shown: Shown, figures: Mapping[str, Any], index: int, *, of: str = "") -> Iterator[Drawn]:
+    """What the model makes of test examples, of one replica; ``of`` another run than the page's, in words."""
     own = {name: np.atleast_1d(value)[index if np.size(value) > 1 else 0] for name, value in figures.items()}
     replicas = shown.run.config["options"]["seeds"]
     for picture in pictures(shown, own):
-        yield picture._replace(caption=f"{picture.caption} Replica {index}.") if replicas > 1 else picture
+        yield picture._replace(caption=f"{picture.caption} Replica {index}{of}.") if replicas > 1 else picture
 
 
-def _all_pictures(shown: Shown, alone: Shown | None, figures: Mapping[str, Any], index: int) -> Iterator[Drawn]:
-    """Those of a run; where a prior over codes was learned, what uniform codes decode to beside its samples."""
-    for picture in _pictures(shown, figures, index):
+def _all_pictures(
+    shown: Shown, alone: Shown | None, figures: Mapping[str, Any], index: int, *, prior: Run | None
+) -> Iterator[Drawn]:
+    """Those of a run, with what uniform codes decode to beside the samples of a learned prior.
+
+    On the page of the ``prior`` itself they are of the replica whose codes it has learned.
+    """
+    encoded = None if prior is None else encoded_by(prior)
+    index, of = (index, "") if encoded is None else (encoded.replica, " of the run whose codes were learned")
+    for picture in _pictures(shown, figures, index, of=of):
         yield picture
         if picture.name == "samples" and alone is not None and _uniform(alone):
             yield uniform_samples(alone)
@@ -307,8 +321,9 @@ def recipe(config: Mapping[str, Any], path: Path) -> str:
 
 def _details(config: Mapping[str, Any]) -> dict[str, str]:
     arguments = {k: v for k, v in config["arguments"].items() if k != "shape" and v is not None}
+    unused = without_effect(arguments)
     return {
-        "model": ", ".join(f"{k}={v}" for k, v in arguments.items()),
+        "model": ", ".join(f"{k}={v}" for k, v in arguments.items() if k not in unused),
         "training": ", ".join(f"{k}={v}" for k, v in config["options"].items()),
         "data fingerprint": config["data"]["fingerprint"],
         "devices": config["devices"],

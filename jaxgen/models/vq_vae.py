@@ -105,6 +105,7 @@ def vq_vae(
     )
     encoder = grid_encoder(network, hidden, shape, activation=activation)
     decoder = grid_decoder(network, hidden, shape, activation=activation)
+    check_halves(shape, stages=len(hidden))
     return quantized_autoencoder(
         "vq_vae",
         encoder=nn.Sequential([encoder, Conv(quantized.outputs, (1, 1))]),
@@ -113,6 +114,20 @@ def vq_vae(
         grid=tuple(-(-size // 2 ** len(hidden)) for size in shape[:2]),
         quantizer=quantized,
     )
+
+
+def check_halves(shape: tuple[int, ...], *, stages: int) -> None:
+    """Refuses a network whose stages would halve a single pixel.
+
+    Raises:
+      ValueError: with how many stages there may be.
+    """
+    most = math.ceil(math.log2(min(shape[:2])))
+    if stages > most:
+        raise ValueError(
+            f"images of {shape[0]}×{shape[1]} can be halved {most} times before a side is one pixel, but the network "
+            f"halves them {stages} times; name fewer stages in hidden"
+        )
 
 
 def make_quantizer(

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, PyTree
 from jaxgen.model import Model
 from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
 from jaxgen.models.quantizers import Quantized, Quantizer
-from jaxgen.models.vq_vae import VectorQuantizerName, make_quantizer, quantized_autoencoder
+from jaxgen.models.vq_vae import VectorQuantizerName, check_halves, make_quantizer, quantized_autoencoder
 from jaxgen.nets import Activation, grid_decoder, grid_encoder
 from jaxgen.nets.convolution import Conv
 
@@ -80,6 +80,7 @@ def vq_vae2(
         maps=maps,
     )
     decoder = grid_decoder(network, hidden, shape, activation=activation)
+    check_halves(shape, stages=len(hidden) + 1)
     return quantized_autoencoder(
         "vq_vae2",
         encoder=encoder,
