@@ -256,13 +256,20 @@ def test_a_damaged_word_of_whose_codes_they_are_is_named(base, tmp_path):
             read_encoded({**good, name: value})
 
 
-def test_from_is_for_what_learns_codes_and_says_it_alone(base, capsys):
+def test_from_is_for_what_learns_codes_and_says_it_alone(base, tmp_path, capsys):
     assert "--from gives the codes of a run, which vae does not learn" in sentence(
         capsys, "train", "vae", "--from", str(base)
     )
     assert "--from says whose codes are learned" in sentence(
         capsys, "train", "code_prior", "--from", str(base), "--data", "digits"
     )
+    runs.train("autoencoder", {"hidden": (), "latents": 1}, data="digits", workdir=tmp_path, options=STEPS, quiet=True)
+    said = sentence(capsys, "train", "code_prior", "--from", str(tmp_path))
+    assert "holds a run of autoencoder, which has codes that are no whole numbers; give a quantizer's run" in said
+    for model, there in (("vae", False), ("code_prior", True)):
+        with pytest.raises(SystemExit):
+            main(["train", model, "--help"])
+        assert ("--from" in capsys.readouterr().out) == there
     vae = ["train", "code_prior", "--from", str(base / "nothing")]
     assert "is not a run folder" in sentence(capsys, *vae)
 

@@ -329,6 +329,8 @@ def test_encodings_far_from_every_code_stay_finite_and_half_precision_is_refined
         ({"levels": (3, 1)}, r"levels must be one or more counts of at least 2, got \(3, 1\)"),
         ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
         ({"hidden": ()}, r"at least one stage, got \(\)"),
+        ({"hidden": (3, 3, 3, 3)}, "images of 6×5 can be halved 3 times .* halves them 4 times; name fewer stages"),
+        ({"shape": (1, 9, 1)}, "images of 1×9 can be halved 0 times"),
         ({"shape": (64,)}, r"codes needs images .* got examples of shape \(64,\)$"),
     ],
 )
