@@ -63,30 +63,48 @@ def encode(
       data_dir: Folder of prepared TensorFlow Datasets, instead of the run's own.
       replica: Which of the run's replicas.
       checkpoint: The best by the evaluated objective, or the last.
-      out: The .npz to write; RUN/codes.npz by default.
+      out: The .npz to write; RUN/codes.npz by default, RUN/codes-DATA.npz of other data than the run's own.
 
     Raises:
       UserError: if the model has no encoder, or the data is not of the run's shape.
     """
     compilation_cache()
     run = open_run(path, index=replica, which=checkpoint)
-    arrays = encoded(run, dataset_for(run, data, data_dir), replica=replica)
-    return save_arrays(out or Path(path) / _CODES, arrays | sizes(run, arrays, replica=replica))
+    dataset = dataset_for(run, data, data_dir)
+    arrays = encoded(run, dataset, replica=replica, maker=run.path.resolve().name)
+    own = dataset.fingerprint == run.config["data"]["fingerprint"]
+    name = _CODES if own else f"codes-{Path(dataset.name).stem}.npz"
+    return save_arrays(out or Path(path) / name, arrays | sizes(run, arrays, replica=replica))
 
 
-def codes_to_learn(path: str | Path, *, data_dir: str | None = None) -> Path:
-    """The codes of a run's own data by its first replica, as the file that a prior learns."""
-    compilation_cache()
+def quantizer(path: str | Path) -> Run:
+    """The first replica of a run whose codes can be learned.
+
+    Raises:
+      UserError: if it has no codes, or none that are whole numbers.
+    """
     run = open_run(path)
     if run.model.codes is None:
-        raise UserError(
-            f"{path} holds a {run.config['model']}, whose codes are no whole numbers; give a quantizer's run"
-        )
-    return save_arrays(Path(path).resolve() / _LEARNED, encoded(run, dataset_for(run, None, data_dir), replica=0))
+        lacks = "has no codes" if run.model.encode is None else "has codes that are no whole numbers"
+        raise UserError(f"{path} holds a run of {run.config['model']}, which {lacks}; give a quantizer's run")
+    return run
 
 
-def encoded(run: Run, dataset: Dataset, *, replica: int) -> dict[str, Any]:
+def codes_to_learn(run: Run, *, data_dir: str | None = None) -> Path:
+    """The codes of a run's own data by its first replica, as the file that a prior learns."""
+    compilation_cache()
+    path, dataset = run.path.resolve(), dataset_for(run, None, data_dir)
+    return save_arrays(path / _LEARNED, encoded(run, dataset, replica=0, maker=str(path)))
+
+
+def encoded(run: Run, dataset: Dataset, *, replica: int, maker: str) -> dict[str, Any]:
     """The arrays that 'jaxgen encode' writes.
+
+    Args:
+      run: of one replica.
+      dataset: what is encoded.
+      replica: which.
+      maker: how the file calls the run: by its folder, or by the name alone where the file is for others.
 
     Raises:
       UserError: if the model has no encoder.
@@ -96,7 +114,7 @@ def encoded(run: Run, dataset: Dataset, *, replica: int) -> dict[str, Any]:
         raise UserError(f"{run.config['model']} has no encoder: it gives no codes")
     arrays: dict[str, Any] = {"fingerprint": fingerprint(run)}
     if codes is not None:
-        made_by = {"run": str(run.path.resolve()), "replica": replica, "checkpoint": run.which}
+        made_by = {"run": maker, "replica": replica, "checkpoint": run.which}
         arrays["encoded"] = json.dumps({**codes._asdict(), "data": dataset.fingerprint, **made_by})
     encode_split = mapped(run, encoder)
     for name, split in splits(dataset):
@@ -137,8 +155,8 @@ def decode(
 ) -> Path:
     """Examples from codes that the same run encoded: jaxgen decode RUN CODES.
 
-    The file (.npz) holds x_train and x_test in network units, with the labels and conditions of the codes, of which a
-    conditional model is told; codes of another run are refused.
+    The file (.npz) holds x_train and x_test, in which 1 is the raw value --data-scale, with the labels and conditions
+    of the codes, of which a conditional model is told; codes of another run are refused.
 
     Args:
       path: The run's folder.
@@ -186,7 +204,8 @@ def impute(
 ) -> Path:
     """Several completions of what is missing in the test examples: jaxgen impute RUN --mask M.
 
-    The file (.npz) holds x [num, examples, ...] in network units, the mask, and the names of a .csv's columns.
+    The file (.npz) holds x [num, examples, ...], in which 1 is the raw value --data-scale, the mask, and the names of a
+    .csv's columns.
 
     Args:
       path: The run's folder.
@@ -284,7 +303,7 @@ def dataset_for(run: Run, data: str | None, data_dir: str | None) -> Dataset:
     check_conditions(dataset, run.model.condition)
     if run.config["options"]["dequantize"]:
         check_levels(dataset)
-    check_values(dataset, run.model.domain, binarized=True, allow_missing=True)
+    check_values(dataset, run.model.domain, binarized=True, allow_missing=run.model.missing)
     return dataset
 
 

@@ -24,6 +24,9 @@ _LESS = {
     "impute": "lower --num",
 }
 
+#: What is learned where nobody says.
+_DATA = "digits"
+
 #: What one does first, in the README too.
 FIRST = (
     "jaxgen train vae --data digits --latents 2 --likelihood gaussian --scale shared "
@@ -76,12 +79,13 @@ def _mistake(message: str) -> int:
     return 2
 
 
-def _wait(doing: str, run: Path) -> None:
+def _wait(doing: str, run: Path, *, replica: int | None = None) -> None:
     """For whoever waits, once the folder is known to be a run; results alone go to standard output."""
     from jaxgen.folder import read_config
 
-    read_config(run)
-    print(f"{doing} {run} …", file=sys.stderr, flush=True)
+    several = read_config(run)["options"]["seeds"] > 1
+    whose = f"replica {replica} of {run}" if several and replica is not None else run
+    print(f"{doing} {whose} …", file=sys.stderr, flush=True)
 
 
 def _interrupted(error: Exception) -> int | None:
@@ -167,13 +171,14 @@ def train(arguments: Sequence[str]) -> None:
 
     where: Where = Where(**vars(parsed.run))
     if where.from_ is not None:
-        where = _learn_codes(name, where)
-    workdir = where.workdir or Path("runs") / f"{name}-{Path(where.data).stem}"
+        where = _learn_codes(where)
+    data = where.data or _DATA
+    workdir = where.workdir or Path("runs") / f"{name}-{Path(data).stem}"
     try:
         result = runs.train(
             name,
             vars(parsed.model),
-            data=where.data,
+            data=data,
             workdir=workdir,
             options=Options(**vars(parsed.training)),
             data_dir=where.data_dir,
@@ -191,18 +196,17 @@ def train(arguments: Sequence[str]) -> None:
     print(f"report: {report.write(workdir)}")
 
 
-def _learn_codes(name: str, where: "Where") -> "Where":
+def _learn_codes(where: "Where") -> "Where":
     """The codes of a run as the data, in a folder of the run's own."""
-    from jaxgen import apply, runs
+    from jaxgen import apply
     from jaxgen.priors import prior_folder
 
-    if "codebook_size" not in inspect.signature(runs.factory(name)).parameters:
-        raise UserError(f"--from gives the codes of a run, which {name} does not learn; leave it out")
-    if where.data != Where().data or where.data_scale is not None:
+    if where.data is not None or where.data_scale is not None:
         raise UserError("--from says whose codes are learned, --data and --data-scale what else; give one of them")
     assert where.from_ is not None
-    _wait("encoding with", where.from_)
-    codes = apply.codes_to_learn(where.from_, data_dir=where.data_dir)
+    run = apply.quantizer(where.from_)
+    _wait("encoding with", where.from_, replica=0)
+    codes = apply.codes_to_learn(run, data_dir=where.data_dir)
     return where._replace(data=str(codes), data_dir=None, workdir=where.workdir or prior_folder(where.from_))
 
 
@@ -210,7 +214,8 @@ class Where(NamedTuple):
     """What a run is trained on, and where.
 
     Attributes:
-      data: Data set: a name of 'jaxgen list', any TensorFlow Datasets name, or a .npz, .npy or .csv file.
+      data: Data set: a name of 'jaxgen list', any TensorFlow Datasets name, or a .npz, .npy or .csv file; digits by
+        default.
       data_dir: Folder of prepared TensorFlow Datasets.
       data_scale: Raw value that becomes 1; 255 for bytes, 16 for the digits, 1 for floats by default.
       from_: Folder of a run whose codes are learned, instead of --data; --workdir is RUN/prior then, where
@@ -219,7 +224,7 @@ class Where(NamedTuple):
       devices: Local devices to use; all by default.
     """
 
-    data: str = "digits"
+    data: str | None = None
     data_dir: str | None = None
     data_scale: float | None = None
     from_: Path | None = None
@@ -233,9 +238,12 @@ def _train_arguments(name: str, arguments: Sequence[str]) -> Any:
     from jaxgen.training import Options
 
     factory = runs.factory(name)
+    learns_codes = "codebook_size" in flags.fields_of(factory)
+    if not learns_codes and any(word.partition("=")[0] == "--from" for word in arguments):
+        raise UserError(f"--from gives the codes of a run, which {name} does not learn; leave it out")
     own = {field: given for field, given in flags.fields_of(factory).items() if field not in runs.DATA_ARGUMENTS}
     groups = {
-        "run": _attributes("Run", Where),
+        "run": _attributes("Run", Where, without=() if learns_codes else ("from_",)),
         "model": flags.table("Model", own, flags.argument_help(factory), of=name),
         "training": _attributes("Training", Options),
     }
@@ -245,10 +253,11 @@ def _train_arguments(name: str, arguments: Sequence[str]) -> Any:
     return flags.parse(whole, arguments, prog=f"jaxgen train {name}", description=flags.description(factory))
 
 
-def _attributes(name: str, table: Any) -> type:
+def _attributes(name: str, table: Any, *, without: Sequence[str] = ()) -> type:
     """The flags of a NamedTuple whose docstring explains its attributes."""
     hints = inspect.get_annotations(table, eval_str=True)
     fields = {field: flags.Field(hints[field], default) for field, default in table._field_defaults.items()}
+    fields = {field: given for field, given in fields.items() if field not in without}
     return flags.table(name, fields, flags.argument_help(table, "Attributes"), of=name)
 
 
@@ -357,7 +366,11 @@ def _report(run: Path, /, *, replica: int = 0, checkpoint: Which = "best", besid
 
 def encode(arguments: Sequence[str]) -> None:
     """Codes of a data set, as a file that is a data set itself: jaxgen encode RUN --data ..."""
-    _apply("encode", "encoding with", arguments)
+    path = _apply("encode", "encoding with", arguments)
+    from jaxgen.code_files import size_of_codes
+
+    if size := size_of_codes(path):
+        print(size)
 
 
 def decode(arguments: Sequence[str]) -> None:
@@ -370,18 +383,20 @@ def impute(arguments: Sequence[str]) -> None:
     _apply("impute", "completing with", arguments)
 
 
-def _apply(name: str, what: str, arguments: Sequence[str]) -> None:
-    """A function of ``jaxgen.apply`` as a command."""
+def _apply(name: str, what: str, arguments: Sequence[str]) -> Path:
+    """A function of ``jaxgen.apply`` as a command; the file that it wrote."""
     from jaxgen import apply
 
     function = getattr(apply, name)
 
     @functools.wraps(function)
     def announced(path: Path, /, *others: Any, **given: Any) -> Path:
-        _wait(what, path)
+        _wait(what, path, replica=given["replica"])
         return function(path, *others, **given)
 
-    print(_run(announced, arguments))
+    path = _run(announced, arguments)
+    print(path)
+    return path
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {

@@ -1,12 +1,15 @@
 """The file of codes that ``jaxgen encode`` writes, read back for the run that made them."""
 
 import hashlib
+import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from jaxgen.data.dataset import read_encoded
 from jaxgen.data.files import UNREADABLE, why_unreadable
 from jaxgen.errors import UserError
 from jaxgen.runs import Run
@@ -34,6 +37,7 @@ def read_codes(path: str | Path, run: Run, *, replica: int) -> dict[str, dict[st
     except (*UNREADABLE, TypeError) as error:  # a TypeError: one array is no archive of several
         reason = "it holds one array" if isinstance(error, TypeError) else why_unreadable(error)
         raise UserError(f"{path} cannot be read ({reason}); give a file that 'jaxgen encode' wrote") from error
+    _check_record(path, arrays.get("encoded"))
     names = [name.removeprefix("x_") for name in arrays if name.startswith("x_")]
     if not names or "fingerprint" not in arrays:
         raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}; give a file that 'jaxgen encode' wrote")
@@ -49,6 +53,27 @@ def read_codes(path: str | Path, run: Run, *, replica: int) -> dict[str, dict[st
         found[name] = {field: arrays[key] for field, key in keys.items() if key in arrays}
         _check_codes(f"x_{name} of {path}", found[name], run)
     return found
+
+
+def _check_record(path: str | Path, told: np.ndarray | None) -> None:
+    """Nothing is decoded by it, but who finds it damaged should not trust the rest."""
+    try:
+        record = None if told is None else json.loads(str(told))
+        if record is not None:
+            read_encoded({**record, "fingerprint": ""})
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: what it says of its codes is damaged ({error}); encode the data again") from error
+
+
+def size_of_codes(path: Path) -> str | None:
+    """What the codes in a file take under the prior that was learned of them, in words; ``None`` without one."""
+    with np.load(path, allow_pickle=False) as archive:
+        if "bits_test" not in archive or "encoded" not in archive:
+            return None
+        bits, places = archive["bits_test"].mean(), archive["x_test"][0].size
+        kind = read_encoded({**json.loads(str(archive["encoded"])), "fingerprint": ""})
+    uniform = places * math.log2(kind.size / (kind.stages * max(1, len(kind.grids))))
+    return f"codes take {bits:.1f} bits a test example under the prior (uniform codes: {uniform:.0f})"
 
 
 def _check_codes(whose: str, split: Mapping[str, np.ndarray], run: Run) -> None:

@@ -1,5 +1,7 @@
 """Figures of a run on its test split, over all its replicas."""
 
+import shlex
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from jaxgen.losses import bits_per_dim
 from jaxgen.meanings import figure_rows
 from jaxgen.metrics import mutual_information
 from jaxgen.page import FigureRow
-from jaxgen.priors import encoded_by, run_behind
+from jaxgen.priors import encoded_by, learned_of, run_behind
 from jaxgen.runs import Run, Which, check_number, compilation_cache, data_folder, open_run, preparation
 from jaxgen.training import evaluate as evaluation
 from jaxgen.training.devices import Devices, replicate
@@ -52,6 +54,8 @@ def evaluate(path: str | Path, *, which: Which = "best", importance_samples: int
         figures |= bound_of(run, figures)
     elif config["options"]["dequantize"]:
         figures |= _bits(figures, dataset)
+    if run.model.codes is not None:
+        figures |= by_prior(run)
     arguments = {**config["arguments"], **overrides}
     content = {"step": run.step, "checkpoint": run.which, "split": "test", "examples": len(dataset.test["x"])}
     write_json(run.path / "evaluation.json", {**content, "arguments": arguments, "figures": figures})
@@ -62,7 +66,16 @@ def dataset_of(run: Run) -> Dataset:
     """What a run was trained on; codes that moved with the run that made them are found around it."""
     config, data = run.config, run.config["data"]
     name, beside = data["name"], run.path.resolve().parent / Path(data["name"]).name
-    if encoded_by(run) is not None and not Path(name).exists() and beside.exists():
+    encoded = encoded_by(run)
+    if encoded is not None and not Path(name).exists():
+        if not beside.exists():
+            around = run.path.resolve().parent
+            maker = str(around) if (around / "config.json").exists() else encoded.run
+            options = f"--replica {encoded.replica} --checkpoint {encoded.checkpoint} --out {shlex.quote(name)}"
+            raise UserError(
+                f"the codes that {run.path} has learned are no longer in {name}; "
+                f"'jaxgen encode {shlex.quote(maker)} {options}' writes them again"
+            )
         name = str(beside)
     dataset = load(name, data_dir=data_folder(config), seed=config["options"]["seed"], scale=data["scale"])
     if dataset.fingerprint != data["fingerprint"]:
@@ -88,10 +101,15 @@ def figures_of(run: Run, dataset: Dataset) -> evaluation.Figures:
 def bound_of(prior: Run, figures: Mapping[str, Any]) -> dict[str, Any]:
     """With the run whose codes a prior has learned: log p(x) ≥ log p(x | codes) + log p(codes).
 
-    Nothing where the codes are of other data, or the run draws its codes: then these are not those that are decoded.
-    Of data that noise is added to both terms are means over noise of their own.
+    Nothing where the run is not there, the codes are of other data, or the run draws its codes: then these are not
+    those that are decoded. Of data that noise is added to both terms are means over noise of their own.
     """
-    base, encoded = run_behind(prior), encoded_by(prior)
+    encoded = encoded_by(prior)
+    try:
+        base = run_behind(prior)
+    except UserError as error:
+        warnings.warn(f"no bound on log p(x) is given: {error}", stacklevel=3)
+        return {}
     if base is None or encoded is None or encoded.data != base.config["data"]["fingerprint"]:
         return {}
     dataset = dataset_of(base)
@@ -102,6 +120,22 @@ def bound_of(prior: Run, figures: Mapping[str, Any]) -> dict[str, Any]:
     nll, rate = of_base["nll"], np.asarray(figures["loss"])
     bound = {"nll": nll, "rate": rate.tolist(), "elbo": (-(nll + rate)).tolist()}
     return bound | (_bits(bound, dataset) if base.config["options"]["dequantize"] else {})
+
+
+def by_prior(run: Run) -> dict[str, Any]:
+    """Size of the codes and bound on log p(x) under the prior that was learned of them, ``prior/…``; of one replica."""
+    try:
+        pair = learned_of(run.path, which=run.which)
+        if pair is None:
+            return {}
+        _, prior = pair
+        figures = figures_of(prior, dataset_of(prior))
+        figures |= bound_of(prior, figures)
+    except UserError as error:
+        warnings.warn(f"no figures of the prior are given: {error}", stacklevel=3)
+        return {}
+    names = ("code_bits", "rate", "elbo", "bits_per_dim")
+    return {f"prior/{name}": np.mean(figures[name]).item() for name in names if name in figures}
 
 
 def information(run: Run, dataset: Dataset) -> evaluation.Figures:

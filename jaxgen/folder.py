@@ -154,7 +154,8 @@ def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> N
         old, new = before[section] if isinstance(before[section], dict) else {}, now[section]
         keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
         if section == "data" and "name" in keys:
-            keys = ["name"]  # the rest follows from it
+            # The rest follows from it; but codes move with their run.
+            keys = [] if keys == ["name"] and now["encoded"] else ["name"]
         different |= {key: f"{key} was {old.get(key)!r} and is now {new.get(key)!r}" for key in keys}
     if not different:
         return

@@ -16,16 +16,26 @@ _NUM_NOISE = 64
 _REACH = 2.5
 
 
-def code_picture(shown: Shown, codes: np.ndarray, kind: Codes) -> Drawn:
-    """How codes of a codebook are used, or the classes of categorical latents."""
+def code_pictures(shown: Shown, codes: np.ndarray, kind: Codes) -> Iterator[Drawn]:
+    """How codes are used, a picture for each codebook, or the classes of categorical latents."""
     size, caption = kind.size, f"How often {len(shown.x)} test examples use each code."
+    books = kind.stages * max(1, len(kind.grids))
+    if books > 1:
+        counts = np.bincount(codes.ravel(), minlength=size).reshape(books, -1)
+        for book, of_book in enumerate(counts):
+            height, width = kind.grids[book // kind.stages]
+            place = f"stage {book + 1}" if kind.stages > 1 else f"the grid of {height}×{width}"
+            caption = f"How often {len(shown.x)} test examples use each code of {place}."
+            figure = plots.code_usage(of_book)
+            yield Drawn(f"codes_{book + 1}", f"Use of the codes of {place}", caption, "Latents", figure)
+        return
     if not kind.shared:
         codes = codes.reshape(len(codes), -1)
         count = codes.shape[1]
         codes, size = codes + kind.size * np.arange(count), kind.size * count
         caption = f"How often {len(shown.x)} test examples use each of {kind.size} classes of {count} latents."
     figure = plots.code_usage(np.bincount(codes.ravel(), minlength=size))
-    return Drawn("codes", "Use of the codes", caption, "Latents", figure)
+    yield Drawn("codes", "Use of the codes", caption, "Latents", figure)
 
 
 def latent_pictures(shown: Shown, codes: np.ndarray, kl: np.ndarray | None) -> Iterator[Drawn]:

@@ -30,7 +30,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "dominance": ("share", "of a group's norms that its strongest latent has, mean over the groups"),
     "squared_error": ("units²", "of the reconstruction, summed over an example; a unit is 1 of the scaled data"),
     "commitment": ("units²", "squared distance of encodings to their codes, summed over an example"),
-    "perplexity": ("codes", "exp entropy of the codes over the whole split; of several stages their mean"),
+    "perplexity": ("codes", "exp entropy of the codes over the whole split; of several grids or stages their mean"),
     "usage": ("share", "of the codebook that the split uses"),
     "dead_codes": ("codes", "that the split never uses"),
     "modes": ("modes", "of {num_modes}, with one of 2500 samples within 3 σ"),
@@ -87,7 +87,7 @@ def figure_rows(figures: Mapping[str, Any], run: Mapping[str, Any]) -> list[Figu
     for name in sorted(scalars, key=lambda name: order.get(last_part(name), len(order))):
         values = np.atleast_1d(np.asarray(figures[name], np.float64))
         spread = float(values.std(ddof=1)) if len(values) > 1 else None
-        unit, note = _meaning(last_part(name), figures, run)
+        unit, note = _meaning(name, figures, run)
         rows.append(FigureRow(name, float(values.mean()), spread, unit, note))
     return rows
 
@@ -98,7 +98,12 @@ def _said_twice(name: str, figures: Mapping[str, Any]) -> bool:
 
 
 def _meaning(name: str, figures: Mapping[str, Any], run: Mapping[str, Any]) -> tuple[str, str]:
-    unit, note = MEANINGS.get(name, ("", ""))
+    own, (unit, note) = name, MEANINGS.get(last_part(name), ("", ""))
+    name = last_part(name)
+    if own in ("rate", "elbo") and run.get("quantizer") not in (None, "gumbel"):
+        note = f"{note}, of codes drawn uniformly"
+    if own in ("prior/rate", "prior/elbo", "prior/bits_per_dim"):
+        note = f"{note}, under the prior learned of the codes (of the replica that made them)"
     if name == "loss" and not in_nats(figures, run):
         unit = ""
     if name == "value" and run.get("objective") in _LOGARITHMIC:

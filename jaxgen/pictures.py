@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxgen import plots
-from jaxgen.latent_pictures import code_picture, latent_pictures
+from jaxgen.latent_pictures import code_pictures, latent_pictures
 from jaxgen.meanings import MEANINGS, SAID_TWICE, at_equilibrium, last_part
+from jaxgen.model import Model
 from jaxgen.runs import SNAPSHOTS
 from jaxgen.shown import Drawn, Shown
 from jaxgen.training import Snapshots
@@ -66,6 +67,9 @@ def curves(history: list[dict[str, Any]], run: Mapping[str, Any], *, nats: bool)
         where = {"train": "training batches", "evaluate": "the test split"}
         caption = "On " + " and ".join(where[kind] for kind in sorted(kinds, reverse=True))
         caption += " (dots)." if len(kinds) > 1 else "."
+        optimal = (run.get("likelihood"), run.get("scale")) == ("gaussian", "optimal")
+        if optimal and "nll" in members and len(kinds) > 1:
+            caption += " Each batch is judged at its own scale, the test split at a running one."
         label = unit if nats or unit != "nats" else members[0]
         levels = [level for member in members if (level := at_equilibrium(member, run)) is not None]
         level, whole = levels[0] if levels else None, members[0] in _COUNTED
@@ -86,6 +90,8 @@ def over_time(shown: Shown, index: int) -> Iterator[Drawn]:
     frames = watched.examples if shown.run.config["options"]["seeds"] == 1 else watched.examples[:, index]
     caption, rows, condition = "The same noise after evaluations, the latest last.", [], shown.model.condition
     caption += _by_average(shown)
+    if shown.model.codes is not None:
+        caption += f" {_said(shown.model)}"
     if shown.images and condition is not None and condition.classes:
         rows = [str(label) for label in classes_in_turn(frames.shape[1], condition.size)]
         caption += " A row for each class asked for."
@@ -108,11 +114,13 @@ def pictures(shown: Shown, figures: Mapping[str, Any]) -> Iterator[Drawn]:
         yield _completions(shown)
     if model.sample and shown.drawable:
         yield _samples(shown)
+    if model.codes is not None and model.codes.shared and not model.codes.grids and shown.drawable:
+        yield _centroids(shown)
     shares = _entries(figures, "kl_dim")
     if model.encode and len(shown.x) > 1:
         codes = shown.encode(len(shown.x))
         if model.codes is not None:
-            yield code_picture(shown, codes, model.codes)
+            yield from code_pictures(shown, codes, model.codes)
         elif model.latents is not None:
             yield from latent_pictures(shown, codes, shares)
     if shares is not None:
@@ -154,10 +162,25 @@ def _completions(shown: Shown) -> Drawn:
     return Drawn("completions", "Completions", caption, "Pictures", figure)
 
 
+def _centroids(shown: Shown) -> Drawn:
+    """What an example may become, where it is one code."""
+    codes = shown.model.codes
+    assert codes is not None
+    count = min(codes.size, 144 if shown.images else _NUM_POINTS)
+    more = f" The first {count} of {codes.size}." if count < codes.size else ""
+    figure = sample_figure(shown, shown.decode(np.arange(count), examples=np.zeros(count, int)))
+    return Drawn("centroids", "Centroids", f"What each code is decoded to.{more}", "Pictures", figure)
+
+
+def _said(model: Model) -> str:
+    """The model's own word about its samples."""
+    return ((model.sample and model.sample.__doc__) or "Drawn from the prior, not chosen.").split("\n")[0]
+
+
 def _samples(shown: Shown) -> Drawn:
     model = shown.model
     assert model.sample is not None
-    caption = (model.sample.__doc__ or "Drawn from the prior, not chosen.").split("\n")[0] + _by_average(shown)
+    caption = _said(model) + _by_average(shown)
     if shown.images and model.condition is not None and model.condition.classes:
         rows = min(_NUM_CLASSES, model.condition.size)
         classes = np.repeat(np.arange(rows, dtype=np.int32), _NUM_OF_CLASS)

@@ -11,8 +11,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxgen.code_files import fingerprint
-from jaxgen.data.dataset import Encoded
+from jaxgen.data.dataset import Encoded, read_encoded
 from jaxgen.errors import UserError
+from jaxgen.folder import read_config
 from jaxgen.runs import Run, Which, open_run
 
 #: Folder, in that of a run, of the prior over its codes.
@@ -34,30 +35,35 @@ def encoded_by(run: Run) -> Encoded | None:
     if record is None:
         return None
     try:
-        return Encoded(**record)
-    except TypeError as error:
-        raise UserError(f"{run.path / 'config.json'} is damaged: 'encoded' is {str(record)[:60]}") from error
+        return read_encoded(record)
+    except ValueError as error:
+        raise UserError(f"{run.path / 'config.json'} is damaged: of 'encoded', {error}") from error
 
 
 def run_behind(prior: Run) -> Run | None:
-    """The run whose codes a prior has learned: where it was then, or around the prior's own folder.
+    """The run whose codes a prior has learned: around the prior's own folder, beside the codes, or where it was then.
 
     Raises:
-      UserError: if it is in neither place, or has another codebook by now.
+      UserError: if it is in none of these places, or all runs there have another codebook.
     """
     encoded = encoded_by(prior)
     if encoded is None:
         return None
-    places = [Path(encoded.run), prior.path.resolve().parent]
-    found = [place for place in places if (place / "config.json").exists()]
-    if not found:
-        raise UserError(
-            f"{prior.path} is a prior over the codes of {encoded.run}, which is not there; put it back to decode them"
-        )
     which: Which = "last" if encoded.checkpoint == "last" else "best"
-    base = open_run(found[0], index=encoded.replica, which=which)
-    _check_codebook(base, prior, encoded)
-    return base
+    places = prior.path.resolve().parent, Path(prior.config["data"]["name"]).resolve().parent, Path(encoded.run)
+    refused = None
+    for place in dict.fromkeys(places):
+        if not (place / "config.json").exists():
+            continue
+        try:  # another run may have come to a place
+            base = open_run(place, index=encoded.replica, which=which)
+            _check_codebook(base, prior, encoded)
+            return base
+        except UserError as error:
+            refused = refused or error
+    raise refused or UserError(
+        f"{prior.path} is a prior over the codes of {encoded.run}, which is not there; put it back to decode them"
+    )
 
 
 def prior_of(base: Run, *, replica: int) -> Run | None:
@@ -94,6 +100,26 @@ def _check_codebook(base: Run, prior: Run, encoded: Encoded) -> None:
             f"{encoded.checkpoint} checkpoint), but that of {base.path} is {here} now; remove the prior to draw codes "
             f"uniformly, or to train another by --from"
         )
+
+
+def learned_of(path: str | Path, *, which: Which) -> tuple[Run, Run] | None:
+    """The replica of a run whose codes a prior in its folder has learned, and the prior; ``None`` without one.
+
+    Args:
+      path: the run's folder.
+      which: checkpoint of the run.
+
+    Raises:
+      UserError: as `prior_of`.
+    """
+    folder = prior_folder(path)
+    record = read_config(folder).get("encoded") if (folder / "config.json").exists() else None
+    replica = record.get("replica") if isinstance(record, Mapping) else None
+    if type(replica) is not int:
+        return None
+    base = open_run(path, index=replica, which=which)
+    prior = prior_of(base, replica=replica)
+    return None if prior is None else (base, prior)
 
 
 def pair_of(run: Run, *, replica: int) -> tuple[Run | None, Run | None]:

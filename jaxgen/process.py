@@ -92,7 +92,9 @@ def prepare() -> None:
 
 
 def unwritten(error: OSError) -> int:
-    """Says that what was printed is lost, unless that cannot be written either."""
+    """Says that what was printed is lost, unless that cannot be written either; a reader who has seen enough knows."""
+    if isinstance(error, BrokenPipeError):
+        return 141
     with contextlib.suppress(OSError):
         print(f"jaxgen: the output cannot be written ({error.strerror}); free space there", file=sys.stderr)
     return 2
@@ -106,7 +108,7 @@ def leave(code: int) -> NoReturn:
         code = unwritten(error)
     with contextlib.suppress(OSError):
         sys.stderr.flush()
-    if code in (2, 130):
+    if code in (2, 130, 141):
         # Nothing is left to save; on the way out the same full disk is met, and modules that are half imported.
         os._exit(code)
     sys.exit(code)

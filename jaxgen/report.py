@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +15,12 @@ from jaxgen import plots
 from jaxgen.apply import save_arrays
 from jaxgen.beside import check_comparable, side_by_side
 from jaxgen.errors import UserError
-from jaxgen.evaluations import bound_of, dataset_of, information
+from jaxgen.evaluations import bound_of, by_prior, dataset_of, information
 from jaxgen.evaluations import evaluate as evaluate
 from jaxgen.meanings import figure_rows, in_nats
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
 from jaxgen.pictures import curves, over_time, pictures, sample_figure, uniform_samples
-from jaxgen.priors import pair_of, with_prior
+from jaxgen.priors import encoded_by, pair_of, prior_folder, with_prior
 from jaxgen.runs import (
     DATA_ARGUMENTS,
     Run,
@@ -34,6 +35,7 @@ from jaxgen.told import as_told
 from jaxgen.training.devices import Devices, check_fits
 from jaxgen.training.evaluate import num_compared
 from jaxgen.training.options import Options, check_seeds, num_steps
+from jaxgen.unused import without_effect
 from jaxgen.whole import whole
 from jaxgen.writers import read_jsonl
 
@@ -79,7 +81,10 @@ def sample(
     if run.model.sample is None:
         raise UserError(f"{run.config['model']} is not a generative model: it does not sample")
     shown, alone = _shown(run, index)
-    if alone is None and _uniform(shown):
+    if alone is not None:
+        place = run.path if run.model.domain == "codes" else prior_folder(run.path)
+        print(f"codes are drawn from the prior in {place}", file=sys.stderr)
+    elif _uniform(shown):
         warnings.warn(
             f"codes are drawn uniformly, which shows why a prior over them is needed; "
             f"'jaxgen train code_prior --from {path}' learns one",
@@ -134,7 +139,12 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: st
     """
     compilation_cache()
     path, run = Path(path), open_run(path, index=index, which=which)
-    pictured, alone = _shown(run, index)
+    try:
+        pictured, alone = _shown(run, index)
+    except UserError as error:
+        pictured, alone = Shown(run, dataset_of(run)), None
+        lacks = "no samples" if run.model.domain == "codes" else "no prior"
+        warnings.warn(f"the page has {lacks}: {error}", stacklevel=2)
     shown, history = pictured if alone is None else Shown(run, dataset_of(run)), _history(path / "metrics.jsonl")
     figures = _figures(run, history)
     if figures and "mutual_information" not in figures and run.model.posterior is not None:
@@ -142,7 +152,11 @@ def write(path: str | Path, *, index: int = 0, which: Which = "best", beside: st
         figures |= information(every, shown.dataset)
     if figures and "elbo" not in figures and run.model.domain == "codes":
         figures |= bound_of(run, figures)
-    drawn, subtitle = list(_all_pictures(pictured, alone, figures, index)), _subtitle(shown, index)
+    if run.model.codes is not None and alone is not None:
+        figures |= by_prior(run)
+    prior = run if run.model.domain == "codes" and alone is not None else None
+    drawn = list(_all_pictures(pictured, alone, figures, index, prior=prior))
+    subtitle = _subtitle(shown, index)
     if beside is not None:
         other = _other(shown, Path(beside), which)
         drawn = _with_another(shown, drawn, other)
@@ -177,17 +191,24 @@ def _figures(run: Run, history: list[dict[str, Any]]) -> dict[str, Any]:
     return _evaluated(run) | last
 
 
-def _pictures(shown: Shown, figures: Mapping[str, Any], index: int) -> Iterator[Drawn]:
-    """What the model makes of test examples, of one replica."""
+def _pictures(shown: Shown, figures: Mapping[str, Any], index: int, *, of: str = "") -> Iterator[Drawn]:
+    """What the model makes of test examples, of one replica; ``of`` another run than the page's, in words."""
     own = {name: np.atleast_1d(value)[index if np.size(value) > 1 else 0] for name, value in figures.items()}
     replicas = shown.run.config["options"]["seeds"]
     for picture in pictures(shown, own):
-        yield picture._replace(caption=f"{picture.caption} Replica {index}.") if replicas > 1 else picture
+        yield picture._replace(caption=f"{picture.caption} Replica {index}{of}.") if replicas > 1 else picture
 
 
-def _all_pictures(shown: Shown, alone: Shown | None, figures: Mapping[str, Any], index: int) -> Iterator[Drawn]:
-    """Those of a run; where a prior over codes was learned, what uniform codes decode to beside its samples."""
-    for picture in _pictures(shown, figures, index):
+def _all_pictures(
+    shown: Shown, alone: Shown | None, figures: Mapping[str, Any], index: int, *, prior: Run | None
+) -> Iterator[Drawn]:
+    """Those of a run, with what uniform codes decode to beside the samples of a learned prior.
+
+    On the page of the ``prior`` itself they are of the replica whose codes it has learned.
+    """
+    encoded = None if prior is None else encoded_by(prior)
+    index, of = (index, "") if encoded is None else (encoded.replica, " of the run whose codes were learned")
+    for picture in _pictures(shown, figures, index, of=of):
         yield picture
         if picture.name == "samples" and alone is not None and _uniform(alone):
             yield uniform_samples(alone)
@@ -323,8 +344,9 @@ def recipe(config: Mapping[str, Any], path: Path) -> str:
 
 def _details(config: Mapping[str, Any]) -> dict[str, str]:
     arguments = {k: v for k, v in config["arguments"].items() if k != "shape" and v is not None}
+    unused = without_effect(arguments)
     return {
-        "model": ", ".join(f"{k}={v}" for k, v in arguments.items()),
+        "model": ", ".join(f"{k}={v}" for k, v in arguments.items() if k not in unused),
         "training": ", ".join(f"{k}={v}" for k, v in config["options"].items()),
         "data fingerprint": config["data"]["fingerprint"],
         "devices": config["devices"],

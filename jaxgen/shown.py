@@ -80,7 +80,8 @@ class Shown:
 
     def decode(self, codes: np.ndarray, *, examples: np.ndarray) -> np.ndarray:
         """What latents look like; a conditional model is told what the examples of these numbers are."""
-        return self._apply("decode", self.model.decode, codes.astype(np.float32), told=self.conditions(examples))
+        codes = codes.astype(np.float32 if self.model.codes is None else np.int32)
+        return self._apply("decode", self.model.decode, codes, told=self.conditions(examples))
 
     def corrupt(self, count: int) -> np.ndarray:
         """What a denoising model is shown of the first examples."""

@@ -75,6 +75,13 @@ _RULES = (
 )
 
 
+def without_effect(arguments: Mapping[str, Any]) -> set[str]:
+    """Names of the arguments of a factory that change nothing beside the others."""
+    rules = [rule for rule in _RULES if all(name in arguments for name in rule.asked)]
+    idle = [rule.names for rule in rules if not rule.used(*(arguments[asked] for asked in rule.asked))]
+    return {name for names in idle for name in names}
+
+
 def check_used(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Refuses an argument that differs from its default where it changes nothing.
 

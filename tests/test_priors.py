@@ -11,6 +11,7 @@ from cli.commands import sentence
 from jaxgen import apply, priors, report, runs
 from jaxgen.cli import main
 from jaxgen.data import check_values, load
+from jaxgen.data.dataset import read_encoded
 from jaxgen.errors import UserError
 from jaxgen.losses import bits_per_dim
 from jaxgen.training import Options
@@ -71,13 +72,20 @@ def test_the_bound_is_reconstruction_and_code_bits(base):
     np.testing.assert_allclose(figures["elbo"], -(figures["nll"] + figures["rate"]), rtol=1e-6)
     # Without a prior each code costs log K.
     np.testing.assert_allclose(of_base["elbo"], -(of_base["nll"] + 16 * np.log(12)), rtol=1e-6)
+    for name in ("code_bits", "rate", "elbo"):
+        assert of_base[f"prior/{name}"] == pytest.approx(figures[name])
 
 
-def test_codes_have_their_size_under_the_prior(base, tmp_path):
-    """Their mean over the test split is the prior's evaluated figure."""
+def test_codes_have_their_size_under_the_prior(base, tmp_path, capsys):
+    """Their mean over the test split is the prior's evaluated figure, which is said; the file names no folder."""
     report.evaluate(base / "prior")
     figures = json.loads((base / "prior" / "evaluation.json").read_text())["figures"]
-    with np.load(apply.encode(base, out=tmp_path / "codes.npz")) as archive:
+    assert main(["encode", str(base), "--out", str(tmp_path / "codes.npz")]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert f"{figures['code_bits']:.1f} bits a test example" in said
+    assert f"(uniform codes: {16 * np.log2(12):.0f})" in said
+    with np.load(tmp_path / "codes.npz") as archive:
+        assert json.loads(str(archive["encoded"]))["run"] == "codes"
         assert archive["bits_train"].shape == (1500,)
         np.testing.assert_allclose(archive["bits_test"].mean(), figures["code_bits"], rtol=1e-5)
         assert np.ptp(archive["bits_test"]) > 0
@@ -92,8 +100,21 @@ def test_both_pages_show_samples_with_the_prior_and_without(base):
         assert (path / "plots" / "uniform.png").exists()
 
 
-def test_a_prior_moves_with_its_run(base, tmp_path):
-    """The run is no longer where it was when the prior was learned, but still around it."""
+def test_a_prior_moves_with_its_run(base, tmp_path, capsys):
+    """The run is no longer where it was when the prior was learned, but still around it, whatever is there now."""
+    shutil.copytree(base, tmp_path / "copied")
+    arguments = {"hidden": (8,), "num_codes": 12, "code_dim": 4}
+    other = STEPS._replace(seed=1)
+    runs.train("vq_vae", arguments, data="digits", workdir=tmp_path / "another", options=other, quiet=True)
+    of_prior = json.loads((tmp_path / "copied" / "prior" / "config.json").read_text())
+    of_prior["encoded"]["run"] = str(tmp_path / "another")
+    (tmp_path / "copied" / "prior" / "config.json").write_text(json.dumps(of_prior))
+    found = priors.run_behind(runs.open_run(tmp_path / "copied" / "prior"))
+    assert found is not None
+    assert found.path.name == "copied"
+    command = ["train", "code_prior", "--from", str(tmp_path / "copied"), "--features", "8", "--layers", "1"]
+    assert main([*command, "--heads", "2", "--steps", "3", "--batch-size", "32"]) == 0
+    assert "already finished at step 3" in capsys.readouterr().out
     shutil.copytree(base, tmp_path / "moved")
     config = json.loads((tmp_path / "moved" / "prior" / "config.json").read_text())
     config["encoded"]["run"] = str(tmp_path / "gone")
@@ -104,6 +125,10 @@ def test_a_prior_moves_with_its_run(base, tmp_path):
     config["data"]["name"] = str(tmp_path / "gone" / "prior-codes.npz")
     (tmp_path / "moved" / "prior" / "config.json").write_text(json.dumps(config))
     assert report.evaluate(tmp_path / "moved" / "prior")
+    (tmp_path / "moved" / "prior-codes.npz").unlink()
+    with pytest.raises(UserError, match=r"no longer in .*; 'jaxgen encode \S+moved .*--out .*' writes them again"):
+        report.evaluate(tmp_path / "moved" / "prior")
+    shutil.copy(base / "prior-codes.npz", tmp_path / "moved" / "prior-codes.npz")
     shutil.move(tmp_path / "moved" / "prior", tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"over the codes of .*gone, which is not there; put it back"):
         priors.run_behind(runs.open_run(tmp_path / "elsewhere"))
@@ -118,6 +143,10 @@ def test_a_prior_of_another_codebook_is_refused(base, tmp_path, capsys):
     assert "is of the codes of" in said
     assert apply.fingerprint(runs.open_run(base)) in said
     assert "remove the prior to draw codes uniformly, or to train another by --from" in said
+    with pytest.warns(UserWarning, match="the page has no prior: .* is of the codes of"):
+        assert "Samples without the prior" not in report.write(other).read_text(encoding="utf-8")
+    with pytest.warns(UserWarning, match="no figures of the prior are given: .* is of the codes of"):
+        report.evaluate(other)
 
 
 def test_two_grids_are_learned_and_decoded(tmp_path):
@@ -159,10 +188,14 @@ def test_bits_of_a_dimension_are_those_of_reconstruction_and_codes(tmp_path):
 
 def test_codes_of_other_data_bound_nothing(base, tmp_path):
     np.savez(tmp_path / "other.npz", x=np.random.default_rng(0).uniform(0, 16, (40, 8, 8)).astype(np.float32))
-    codes = apply.encode(base, data=str(tmp_path / "other.npz"), out=tmp_path / "other-codes.npz")
+    codes = apply.encode(base, data=str(tmp_path / "other.npz"))
+    assert codes.name == "codes-other.npz"
+    assert not (base / "codes.npz").exists()
     options = STEPS._replace(batch_size=16)
     runs.train("code_prior", SMALL, data=str(codes), workdir=tmp_path / "prior", options=options, quiet=True)
     report.evaluate(tmp_path / "prior")
+    prior = runs.open_run(tmp_path / "prior")
+    assert priors.run_behind(prior).path == base.resolve()  # where the codes lie
     assert not {"elbo", "nll"} & json.loads((tmp_path / "prior" / "evaluation.json").read_text())["figures"].keys()
 
 
@@ -213,15 +246,30 @@ def test_a_damaged_word_of_whose_codes_they_are_is_named(base, tmp_path):
     np.savez(tmp_path / "codes.npz", **{**arrays, "encoded": "{}"})
     with pytest.raises(UserError, match=r"what it says of its codes is damaged .*: encode the data again"):
         load(str(tmp_path / "codes.npz"))
+    with pytest.raises(UserError, match=r"what it says of its codes is damaged .*; encode the data again"):
+        apply.decode(base, tmp_path / "codes.npz")
+    good = json.loads(str(arrays["encoded"])) | {"fingerprint": "0"}
+    assert read_encoded(good).grids == ((4, 4),)
+    wrong = {"size": "12", "grids": [[-4, -4]], "replica": "x", "run": 3, "checkpoint": "foo", "stages": 0}
+    for name, value in wrong.items():
+        with pytest.raises(ValueError, match=f"'{name}' is"):
+            read_encoded({**good, name: value})
 
 
-def test_from_is_for_what_learns_codes_and_says_it_alone(base, capsys):
+def test_from_is_for_what_learns_codes_and_says_it_alone(base, tmp_path, capsys):
     assert "--from gives the codes of a run, which vae does not learn" in sentence(
         capsys, "train", "vae", "--from", str(base)
     )
     assert "--from says whose codes are learned" in sentence(
-        capsys, "train", "code_prior", "--from", str(base), "--data", "mnist"
+        capsys, "train", "code_prior", "--from", str(base), "--data", "digits"
     )
+    runs.train("autoencoder", {"hidden": (), "latents": 1}, data="digits", workdir=tmp_path, options=STEPS, quiet=True)
+    said = sentence(capsys, "train", "code_prior", "--from", str(tmp_path))
+    assert "holds a run of autoencoder, which has codes that are no whole numbers; give a quantizer's run" in said
+    for model, there in (("vae", False), ("code_prior", True)):
+        with pytest.raises(SystemExit):
+            main(["train", model, "--help"])
+        assert ("--from" in capsys.readouterr().out) == there
     vae = ["train", "code_prior", "--from", str(base / "nothing")]
     assert "is not a run folder" in sentence(capsys, *vae)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial import geometric_slerp
+from scipy.stats import entropy
 
 from jaxgen import evaluations, models, report, runs
 from jaxgen.data import load
@@ -275,6 +276,24 @@ def test_codes_of_a_codebook_are_counted_together_as_many_as_the_model_says(show
     bars = picture.figure.axes[0].patches[0].get_data().values
     np.testing.assert_allclose(bars, 100 * counts[counts > 0] / counts.sum())
     assert "of 20 codes" in picture.figure.axes[0].texts[-1].get_text()
+
+
+def test_each_codebook_has_a_picture_of_its_own_and_the_figure_is_their_mean(shown):
+    run = shown("vq_vae2", {"hidden": (4,), "num_codes": 20})
+    found = drawn(run)
+    titles = [found[name].figure.axes[0].texts[-1].get_text() for name in ("codes_1", "codes_2")]
+    codes = run.encode(len(run.x))
+    figures = [np.exp(entropy(np.bincount(part.ravel()))) for part in (codes[:, :4], codes[:, 4:])]
+    assert [title.split(" codes")[0] for title in titles] == [f"perplexity {figure:.1f} of 20" for figure in figures]
+    assert found["codes_1"].title == "Use of the codes of the grid of 2×2"
+    assert "codes" not in found
+
+
+def test_what_each_code_of_a_shallow_quantizer_is_decoded_to_is_shown(shown):
+    run = shown("shallow_vq", {"num_codes": 4})
+    centroids = clipped(run.model.decode(run.run.params, run.run.statistics, np.arange(4)))
+    found = tiles(drawn(run)["centroids"].figure, 2, 2).reshape(4, 8, 8)
+    np.testing.assert_allclose(found, centroids, atol=0.003)
 
 
 def test_every_scalar_has_a_picture_and_none_is_said_twice():

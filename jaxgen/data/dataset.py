@@ -2,9 +2,9 @@
 
 import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Encoded(NamedTuple):
         grids: height and width of the grids that they fill row by row, coarse first.
         stages: codes of one place, side by side.
         data: fingerprint of the data set that was encoded.
-        run: the folder of the run.
+        run: the folder of the run, or its name alone in a file that is for others.
         replica: which of its replicas.
         checkpoint: "best" or "last".
         fingerprint: of all that the run had learned.
@@ -51,6 +51,34 @@ class Encoded(NamedTuple):
     replica: int
     checkpoint: str
     fingerprint: str
+
+
+def read_encoded(record: Any) -> Encoded:
+    """What a file recorded of codes, each value of the kind that it should be.
+
+    Raises:
+        ValueError: naming the first that is not.
+    """
+    found = record if isinstance(record, Mapping) else {}
+
+    def is_grid(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == 2 and all(type(size) is int and size > 0 for size in value)
+
+    good = {
+        "size": lambda value: type(value) is int and value > 0,
+        "grids": lambda value: isinstance(value, list) and all(map(is_grid, value)),
+        "stages": lambda value: type(value) is int and value > 0,
+        "data": lambda value: isinstance(value, str),
+        "run": lambda value: isinstance(value, str),
+        "replica": lambda value: type(value) is int and value >= 0,
+        "checkpoint": lambda value: value in ("best", "last"),
+        "fingerprint": lambda value: isinstance(value, str),
+    }
+    for name, is_good in good.items():
+        if name not in found or not is_good(found[name]):
+            raise ValueError(f"{name!r} is {str(found.get(name, 'missing'))[:60]}")
+    values = {name: found[name] for name in good}
+    return Encoded(**{**values, "grids": tuple(map(tuple, values["grids"]))})
 
 
 class Dataset(NamedTuple):

@@ -11,7 +11,16 @@ from zipfile import BadZipFile
 import numpy as np
 
 from jaxgen.data.checks import check_arrays
-from jaxgen.data.dataset import Dataset, Encoded, default_scale, example_dtype, hold_out, make_dataset, row_chunks
+from jaxgen.data.dataset import (
+    Dataset,
+    Encoded,
+    default_scale,
+    example_dtype,
+    hold_out,
+    make_dataset,
+    read_encoded,
+    row_chunks,
+)
 from jaxgen.errors import UserError
 
 SUFFIXES = (".npz", ".npy", ".csv")
@@ -151,13 +160,9 @@ def _encoded(name: str, told: np.ndarray | None, fingerprint: np.ndarray | None)
         return None
     try:
         record = json.loads(str(told))
-        grids = tuple((int(height), int(width)) for height, width in record["grids"])
-        size, stages, replica = (int(record[key]) for key in ("size", "stages", "replica"))
-        data, run, checkpoint = (str(record[key]) for key in ("data", "run", "checkpoint"))
-        if fingerprint is None:
-            raise KeyError("fingerprint")
-        return Encoded(size, grids, stages, data, run, replica, checkpoint, str(fingerprint))
-    except (ValueError, KeyError, TypeError) as error:
+        made_by = {} if fingerprint is None else {"fingerprint": str(fingerprint)}
+        return read_encoded({**record, **made_by} if isinstance(record, dict) else record)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{name}: what it says of its codes is damaged ({error}): encode the data again.") from error
 
 

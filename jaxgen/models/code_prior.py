@@ -51,7 +51,8 @@ def code_prior(
       condition: Whether the network is told the example's label.
       features: Width of the network.
       layers: Number of its layers.
-      kernel: Size of the PixelCNN's convolutions, odd.
+      kernel: Size of the PixelCNN's convolutions, odd. A code sees layers · (kernel − 1)/2 places far: with 4 layers of
+        5, all of a grid of 9×9, and of 14×14 no more than 8 rows and columns around it.
       heads: Of the transformer's attention; they divide the features.
 
     Returns:

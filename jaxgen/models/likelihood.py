@@ -19,7 +19,8 @@ ScaleName = Literal["fixed", "shared", "per_dimension", "optimal"]
 
 #: No learned standard deviation falls below this: a constant pixel would drive the likelihood to infinity.
 SCALE_FLOOR = 1e-3
-_VARIANCE_DECAY = 0.99
+#: Of the running variance that evaluation uses: while the error falls, an older one would judge the newer worse.
+_VARIANCE_DECAY = 0.9
 
 
 class Likelihood(NamedTuple):
@@ -34,6 +35,8 @@ class Likelihood(NamedTuple):
         the batch's own ``nll`` uses, and those that stay.
       terms: ``(params, statistics) -> {name: scalar}`` worth logging.
       domain: what the observations may be.
+      precision: ``(params, statistics) -> 1/σ²`` of a Gaussian, the mean over dimensions, without a gradient; 1 of any
+        other: by it squared distances are in nats.
     """
 
     init: Callable[[], tuple[PyTree, PyTree]]
@@ -43,6 +46,7 @@ class Likelihood(NamedTuple):
     observe: Callable[..., tuple[PyTree, PyTree]]
     terms: Callable[..., dict[str, Array]]
     domain: Domain
+    precision: Callable[..., ArrayLike] = lambda _params, _statistics: 1.0
 
 
 def squared_error(
@@ -71,7 +75,7 @@ def make_likelihood(
     - "bernoulli", "continuous_bernoulli": the outputs are logits;
     - "gaussian": the outputs are means, with one standard deviation: ``fixed``, learned and ``shared`` by all
       dimensions, learned ``per_dimension``, or ``optimal`` (Rybkin et al., 2021): the maximum-likelihood scale of each
-      training batch, of which evaluation uses a running estimate;
+      training batch, of which evaluation uses a running estimate over the last ten or so;
     - "mixed": a table's columns, each with its own: a Gaussian with a learned standard deviation for a number, a
       categorical distribution for a one-hot block, whose outputs are logits.
 
@@ -146,6 +150,7 @@ def _gaussian(shape: tuple[int, ...], scale: ScaleName, fixed_scale: float) -> L
         observe=observe if scale == "optimal" else _unchanged,
         terms=lambda params, statistics: {} if scale == "fixed" else {"scale": jnp.mean(sigma(params, statistics))},
         domain="real",
+        precision=lambda params, statistics: jax.lax.stop_gradient(jnp.mean(1 / jnp.square(sigma(params, statistics)))),
     )
 
 

@@ -38,8 +38,8 @@ class Quantized(NamedTuple):
     Attributes:
       codes: what the decoder takes; the gradient finds its way back to the encodings.
       index: of the codes.
-      penalty: [batch], what the quantizer adds to the loss.
-      terms: {name: [batch]} that the penalty is made of, unweighted.
+      penalty: [batch], what the quantizer adds to the loss, in squared units of the encodings.
+      terms: {name: [batch]} that the penalty is made of, unweighted; and ``kl``, what a drawn code costs in nats.
       statistics: after this batch.
     """
 
@@ -257,7 +257,7 @@ def gumbel_quantizer(num_codes: int, dim: int, *, temperature: float) -> Quantiz
             index = jax.vmap(gumbel_argmax)(keys, logits)
             codes = lookup(params["codes"], index)
         kl = kl_categorical_uniform(logits.reshape(len(logits), -1, num_codes))
-        return Quantized(codes, index.astype(jnp.int32), kl, {"kl": kl}, {})
+        return Quantized(codes, index.astype(jnp.int32), jnp.zeros_like(kl), {"kl": kl}, {})
 
     return Quantizer(
         outputs=num_codes,

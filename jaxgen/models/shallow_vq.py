@@ -43,9 +43,9 @@ def shallow_vq(
     """Shallow VQ: k-means as an autoencoder, or a Gaussian mixture as a VAE; no network, an example is one code.
 
     The decoder is a table of centroids, x ~ N(μ_z, σ² I), the prior of z uniform. The loss is −log p(x|z) + log K
-    at the nearest centroid (k-means), or −log p(x) of the mixture, the ELBO of the exact posterior (GMM). An update
-    moves a centroid with its fair share of examples by 100 times the learning rate of the way to their mean, others as
-    much more or less as they have: 0.005 on a cosine schedule finds better optima than k-means from one start.
+    at the nearest centroid (k-means), or −log p(x) of the mixture, the ELBO of the exact posterior (GMM). A centroid
+    with n of a batch of B examples moves 100 n K/B times the learning rate of the way to their mean in an update, which
+    is 100 times where all have as many: 0.005 on a cosine schedule finds better optima than k-means from one start.
 
     Args:
       shape: Shape of one example, taken from the data.
@@ -171,7 +171,7 @@ class _Parts:
         return lookup(self.centroids(params, statistics), index).reshape(-1, *self.shape)
 
     def sample(self, params: Params, statistics: PyTree, key: Array, n: int) -> Array:
-        """Centroids drawn uniformly, with the noise of N(μ, σ² I): pixels that know nothing of one another."""
+        """Centroids drawn uniformly, each pixel with noise of its own: at σ = 1 it hides images scaled to [0, 1]."""
         code_key, noise_key = jax.random.split(key)
         mean = self.decode(params, statistics, jax.random.randint(code_key, (n,), 0, self.num_codes))
         return mean + self.scale * jax.random.normal(noise_key, mean.shape, mean.dtype)

@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Int, PyTree
+from jaxtyping import Float, Int, PyTree
 
 from jaxgen._checks import require_indices
 from jaxgen.estimators import rotation_trick
@@ -56,10 +56,13 @@ def vq_vae(
 ) -> Model:
     """Vector-quantized VAE: images as grids of codes, with any of six quantizers.
 
-    The loss is −log p(x|e) + commitment ‖z − sg(e)‖², in nats and squared units an example, and ‖sg(z) − e‖² besides
-    where the codebook is learned by gradient. Codes start on encodings of the first batch, and count for so little
-    there that the first batches move them as k-means would. Those of several stages are numbered through, each stage's
-    after the last one's; perplexity is the mean of the stages', usage and dead codes are of all codes together.
+    The loss is −log p(x|e) + commitment ‖z − sg(e)‖²/σ² in nats an example: z are encodings, e their codes, sg stops
+    the gradient, and σ is the scale of a Gaussian likelihood, 1 of any other. The narrower it is, the closer encodings
+    must keep to their codes. Where the codebook is learned by gradient, ‖sg(z) − e‖²/σ² is added. Codes start on
+    encodings of the first batch, and count for so little there that the first batches move them as k-means would. Those
+    of several stages are numbered through, each stage's after the last one's; perplexity is the mean of the stages',
+    usage and dead codes are of all codes together. A side that a stage cannot halve is rounded up, and the decoder cuts
+    what is too much.
 
     Args:
       shape: Shape of one image, taken from the data.
@@ -76,7 +79,7 @@ def vq_vae(
       likelihood: Distribution of the data given the codes.
       scale: Standard deviation of a Gaussian likelihood.
       fixed_scale: Standard deviation of a Gaussian likelihood where it is fixed.
-      commitment: Weight of the term that keeps encodings near their codes.
+      commitment: Weight β of the term that keeps encodings near their codes, whatever the scale of the likelihood.
       decay: Decay of the codebook's running averages, and of the counts by which dead codes are known.
       revival: Codes whose running count falls below this many vectors are put back among the encodings; 0 never.
       temperature: Of the relaxation through which the gumbel quantizer is trained.
@@ -102,6 +105,7 @@ def vq_vae(
     )
     encoder = grid_encoder(network, hidden, shape, activation=activation)
     decoder = grid_decoder(network, hidden, shape, activation=activation)
+    check_halves(shape, stages=len(hidden))
     return quantized_autoencoder(
         "vq_vae",
         encoder=nn.Sequential([encoder, Conv(quantized.outputs, (1, 1))]),
@@ -110,6 +114,20 @@ def vq_vae(
         grid=tuple(-(-size // 2 ** len(hidden)) for size in shape[:2]),
         quantizer=quantized,
     )
+
+
+def check_halves(shape: tuple[int, ...], *, stages: int) -> None:
+    """Refuses a network whose stages would halve a single pixel.
+
+    Raises:
+      ValueError: with how many stages there may be.
+    """
+    most = math.ceil(math.log2(min(shape[:2])))
+    if stages > most:
+        raise ValueError(
+            f"images of {shape[0]}×{shape[1]} can be halved {most} times before a side is one pixel, but the network "
+            f"halves them {stages} times; name fewer stages in hidden"
+        )
 
 
 def make_quantizer(
@@ -275,7 +293,11 @@ class _Parts:
             **self.observed.terms(own, in_use),
         }
         after = {"codebook": quantized.statistics, "likelihood": running}
-        return (nll + quantized.penalty).mean(), Aux(terms, after)
+        return self.objective(nll, quantized, own, in_use).mean(), Aux(terms, after)
+
+    def objective(self, nll: Array, quantized: Quantized, own: Any, in_use: Any) -> Float[Array, " batch"]:
+        """In nats: else the narrower a Gaussian, the less would its encodings be held, and the further they drift."""
+        return nll + quantized.terms.get("kl", 0.0) + quantized.penalty * self.observed.precision(own, in_use)
 
     def evaluate(self, params: Params, statistics: Any, batch: Batch, key: Array) -> dict[str, Array]:
         x, own = batch["x"], params[self.player]["likelihood"]
@@ -283,7 +305,7 @@ class _Parts:
         outputs = self.outputs_of(params, quantized.codes)
         nll = self.observed.nll(own, statistics["likelihood"], outputs, x)
         return {
-            "loss": nll + quantized.penalty,
+            "loss": self.objective(nll, quantized, own, statistics["likelihood"]),
             "nll": nll,
             **quantized.terms,
             "squared_error": squared_error(self.observed.mean(outputs), x),

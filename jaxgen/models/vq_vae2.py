@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, PyTree
 from jaxgen.model import Model
 from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
 from jaxgen.models.quantizers import Quantized, Quantizer
-from jaxgen.models.vq_vae import VectorQuantizerName, make_quantizer, quantized_autoencoder
+from jaxgen.models.vq_vae import VectorQuantizerName, check_halves, make_quantizer, quantized_autoencoder
 from jaxgen.nets import Activation, grid_decoder, grid_encoder
 from jaxgen.nets.convolution import Conv
 
@@ -36,8 +36,9 @@ def vq_vae2(
     """VQ-VAE-2: a coarse and a fine grid of codes; the fine encoder is told what the coarse codes say already.
 
     The bottom grid is the image halved by each stage of ``hidden``, the top grid is half of that again; each has a
-    codebook of its own. The loss is −log p(x|top, bottom) and the commitment of both. An example's code is one row of
-    numbers, the places of the top grid before those of the bottom one, whose codes are numbered after the top's.
+    codebook of its own. The loss is −log p(x|top, bottom) and the commitment of both, as of ``vq_vae``. An example's
+    code is one row of numbers, the places of the top grid before those of the bottom one, whose codes are numbered
+    after the top's. A side that a stage cannot halve is rounded up, and the decoder cuts what is too much.
 
     Args:
       shape: Shape of one image, taken from the data.
@@ -51,7 +52,7 @@ def vq_vae2(
       likelihood: Distribution of the data given the codes.
       scale: Standard deviation of a Gaussian likelihood.
       fixed_scale: Standard deviation of a Gaussian likelihood where it is fixed.
-      commitment: Weight of the term that keeps encodings near their codes.
+      commitment: Weight β of the term that keeps encodings near their codes, whatever the scale of the likelihood.
       decay: Decay of the codebooks' running averages, and of the counts by which dead codes are known.
       revival: Codes whose running count falls below this many vectors are put back among the encodings; 0 never.
 
@@ -79,6 +80,7 @@ def vq_vae2(
         maps=maps,
     )
     decoder = grid_decoder(network, hidden, shape, activation=activation)
+    check_halves(shape, stages=len(hidden) + 1)
     return quantized_autoencoder(
         "vq_vae2",
         encoder=encoder,

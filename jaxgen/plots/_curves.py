@@ -9,12 +9,14 @@ from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
 from jaxgen.plots._style import ACCENT, FAINT, INK, LINES, WIDTH, legend_above, new_axes, styled
 
 KINDS = {"train": {"linewidth": 1.2, "alpha": 0.55}, "evaluate": {"marker": "o", "markersize": 3.5}}
 WHERE = {"train": "training", "evaluate": "test"}
+
+_FAR_APART = 20  # times as large, and the smaller term is a flat line
 
 MANY_LATENTS = 24  # beyond, their own numbers would not fit below the bars
 
@@ -32,7 +34,8 @@ def curves(
     """Learning curves by term: training thin, evaluation dotted; replicas as their mean with ± one deviation.
 
     Values that are not finite leave a gap. Where the first tenth of a curve would flatten the rest, the axis
-    is cut and a note says from where the curve comes.
+    is cut and a note says from where the curve comes. Positive terms of which one would flatten another, more
+    than 20 times as large, stand on a logarithmic axis.
 
     Args:
         history: log points as `jaxgen.writers.read_jsonl` gives them: "step", "kind", and a number, or a list
@@ -67,7 +70,11 @@ def curves(
     for (name, kind), (steps, values) in found.items():
         style = KINDS[kind] if len(kinds) > 1 else {"marker": "o" if len(steps) == 1 else None}
         drawn.append((steps, _draw(axes, steps, values, color=colors[name], style=style)))
-    _cut_the_first_points(axes, drawn)
+    if level is None and _far_apart([line for _, line in drawn]):
+        axes.set_yscale("log")
+        _label_decades(axes)
+    else:
+        _cut_the_first_points(axes, drawn)
     if level is not None:
         _mark(axes, *level)
     axes.set(xlabel="step", ylabel=ylabel)
@@ -100,6 +107,23 @@ def _draw(axes: Axes, steps: np.ndarray, values: np.ndarray, *, color: str, styl
         spread = values.std(axis=1, ddof=1)
         axes.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.18, linewidth=0)
     return mean
+
+
+def _far_apart(lines: list[np.ndarray]) -> bool:
+    """Whether positive curves are of sizes, their medians, of which one is nothing beside another."""
+    finite = [line[np.isfinite(line)] for line in lines]
+    if not all(len(line) and np.all(line > 0) for line in finite):
+        return False
+    sizes = [float(np.median(line)) for line in finite]
+    return max(sizes) > _FAR_APART * min(sizes)
+
+
+def _label_decades(axes: Axes) -> None:
+    """Ticks of a logarithmic axis: of less than three decades two each, for one alone is no scale."""
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if high < 1000 * low else (1,)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
 
 
 def _cut_the_first_points(axes: Axes, drawn: list[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -176,8 +200,7 @@ def code_usage(frequencies: Shaped[ArrayLike, "..."], *, title: str | None = Non
     low = 40 * min(used[-1], 1 / codes)
     axes.set(yscale="log", xlim=(0, codes), ylim=(low, max(200 * used[0], 30 * low)))
     axes.set(xlabel="codes, most used first", ylabel="share of use, %")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
+    _label_decades(axes)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     unused = f" · {codes - alive} never used" if alive < codes else ""
     axes.text(0, 1.04, f"perplexity {perplexity:.1f} of {codes} codes{unused}", transform=axes.transAxes)

@@ -276,6 +276,10 @@ class Checkpoints:
         scores = {step: score for step, score in scores.items() if np.isfinite(score)}
         return min(scores, key=lambda step: (scores[step], step)) if scores else None
 
+    def objective(self, step: int) -> float:
+        """Of a checkpoint that was evaluated."""
+        return _objective(self._folder / str(step) / "metrics" / "metrics")
+
     def wait(self) -> None:
         """Waits until all that was saved is on disk.
 

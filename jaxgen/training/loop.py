@@ -177,6 +177,7 @@ class _Play:
         self._settle()
         if step < self._steps:
             self._interrupt(step, signum)
+        self._tell_best()
         return Result(first(run.state), run.figures, time.perf_counter() - self._began, run.start)
 
     def _next_stop(self, at: int, rounds: int) -> int:
@@ -227,6 +228,16 @@ class _Play:
         run.save(step, evaluated=True)
         self._tell("")
         self._settled = time.perf_counter()
+
+    def _tell_best(self) -> None:
+        """Which checkpoint is looked at where nobody asks for the last, if it is another."""
+        checkpoints = self._run.checkpoints
+        if self._console is None or checkpoints is None:
+            return
+        best = checkpoints.best()
+        if best is not None and best != self._steps:
+            value = f"{checkpoints.objective(best):.4g}".replace("-", "−")
+            self._console.line(f"best: step {best}, {self._run.model.objective} {value}; the last is kept beside it")
 
     def _interrupt(self, step: int, signum: int) -> NoReturn:
         self._tell("saving")

@@ -163,6 +163,7 @@ def test_a_warning_is_shown_once():
     [
         (["list"], "> /dev/full", 2, "jaxgen: the output cannot be written (No space left on device)"),
         (["--help"], ">&-", 0, ""),
+        (["--help"], "| head -1", 0, ""),
         (["evaluate", "nowhere"], "2>&-", 2, ""),
         (["evaluate", "nowhere"], "2> /dev/full", 2, ""),
     ],
@@ -172,4 +173,5 @@ def test_a_stream_that_is_full_or_closed_is_no_traceback(arguments, streams, cod
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert done.returncode == code
     assert said in done.stderr
+    assert said or "cannot be written" not in done.stderr
     assert "Traceback" not in done.stderr

@@ -106,6 +106,8 @@ def test_the_fixed_scale_is_used_and_not_logged(x64):
     np.testing.assert_allclose(observed.nll({}, {}, mean, targets), expected, rtol=1e-12)
     assert observed.init() == ({}, {})
     assert observed.terms({}, {}) == {}
+    np.testing.assert_allclose(observed.precision({}, {}), 1 / 0.3**2, rtol=1e-12)
+    assert make_likelihood("bernoulli", (4,)).precision({}, {}) == 1
 
 
 def test_the_optimal_scale_is_the_batch_s_in_training_and_a_running_one_elsewhere(x64):
@@ -115,7 +117,7 @@ def test_the_optimal_scale_is_the_batch_s_in_training_and_a_running_one_elsewher
     for batch, size in enumerate((0.5, 2.0, 3.0, *(1.0,) * 120)):
         mean, targets = RNG.normal(size=(2, 6, 4)) * size
         variance = np.mean((mean - targets) ** 2)
-        decay = min(0.99, batch / (batch + 1))
+        decay = min(0.9, batch / (batch + 1))
         running = decay * running + (1 - decay) * variance
         of_batch, statistics = observed.observe(statistics, jnp.asarray(mean), jnp.asarray(targets))
         np.testing.assert_allclose(observed.terms({}, of_batch)["scale"], np.sqrt(variance), rtol=1e-10)
@@ -125,6 +127,7 @@ def test_the_optimal_scale_is_the_batch_s_in_training_and_a_running_one_elsewher
             np.testing.assert_allclose(observed.nll({}, state, mean, targets), expected, rtol=1e-10)
     best = float(np.mean(observed.nll({}, of_batch, mean, targets)))
     np.testing.assert_allclose(best, 4 / 2 * (1 + np.log(2 * np.pi * variance)), rtol=1e-10)
+    assert observed.precision({}, of_batch) == 1 / of_batch["variance"]
     for other in (0.97, 1.03):
         assert np.mean(observed.nll({}, {"variance": of_batch["variance"] * other}, mean, targets)) > best
 

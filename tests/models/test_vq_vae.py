@@ -84,7 +84,7 @@ def test_loss_and_terms_come_from_the_old_codebook(x64, train):
     index, _, _, nll, committed = expected_terms(params, statistics, batch["x"])
     assert 1 < len(np.unique(index)) < CODES
     loss, aux = run_loss(model, params, statistics, batch, train=train)
-    np.testing.assert_allclose(loss, nll.mean() + 0.4 * committed.mean(), rtol=1e-9)
+    np.testing.assert_allclose(loss, nll.mean() + 0.4 * committed.mean() / SIGMA**2, rtol=1e-9)
     np.testing.assert_allclose(aux.metrics["nll"], nll.mean(), rtol=1e-9)
     np.testing.assert_allclose(aux.metrics["commitment"], committed.mean(), rtol=1e-9)
     counts = np.bincount(index.ravel(), minlength=CODES)
@@ -123,11 +123,30 @@ def test_the_codebook_has_no_gradient_and_the_encoder_that_of_its_code(x64):
         params["vq_vae"]["decoder"], jnp.asarray(codes)
     )
     # Straight through: what would move the code moves the encoding, and the commitment pulls besides.
-    cotangent = of_codes + 0.4 * 2 * (encodings - codes) / len(x)
+    cotangent = of_codes + 0.4 * 2 * (encodings - codes) / SIGMA**2 / len(x)
     _, pull = jax.vjp(lambda own: ENCODER.apply(own, x), params["vq_vae"]["encoder"])
     expected = {"encoder": pull(cotangent)[0], "decoder": of_decoder, "codebook": {}, "likelihood": {}}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), gradient["vq_vae"], expected)
     assert any(np.any(np.abs(a) > 1e-3) for a in jax.tree.leaves(gradient["vq_vae"]["encoder"]))
+
+
+@pytest.mark.parametrize("quantizer", ["ema", "gradient"])
+def test_a_narrower_likelihood_pulls_no_other_way(quantizer):
+    """σ² times the gradient is the same for any σ, and of the best σ too: encodings cannot drift as σ falls."""
+
+    def scaled(options, variance_of):
+        model = vq_vae(**(SMALL | {"quantizer": quantizer} | options))
+        batch = {"x": jax.random.uniform(KEY, (4, *SHAPE)), "position": jnp.arange(4)}
+        params, statistics = model.init(KEY, batch)
+        gradient, aux = jax.grad(model.losses["vq_vae"], has_aux=True)(params, statistics, batch, KEY, True)
+        return jax.tree.map(lambda g: g * variance_of(aux.metrics), gradient)
+
+    expected = scaled({"fixed_scale": 1.0}, lambda _: 1.0)
+    narrow = scaled({"fixed_scale": 0.1}, lambda _: 0.01)
+    optimal = scaled({"scale": "optimal", "fixed_scale": 1.0}, lambda terms: jnp.square(terms["scale"]))
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected)) > 0.1
+    for found in (narrow, optimal):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
 
 
 def test_the_first_batch_places_every_code_on_an_encoding(x64):
@@ -166,7 +185,7 @@ def test_figures_of_a_split_count_its_codes_and_charge_log_k_for_each(x64):
     values = jax.jit(model.evaluate)(params, statistics, batch, KEY)
     np.testing.assert_allclose(values["nll"], nll, rtol=1e-9)
     np.testing.assert_allclose(values["commitment"], committed, rtol=1e-9)
-    np.testing.assert_allclose(values["loss"], nll + 0.4 * committed, rtol=1e-9)
+    np.testing.assert_allclose(values["loss"], nll + 0.4 * committed / SIGMA**2, rtol=1e-9)
     error = np.square(decode(params, codes) - batch["x"]).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(values["squared_error"], error, rtol=1e-9)
     figures = model.summarize({name: np.asarray(a).mean(axis=0) for name, a in values.items()})
@@ -310,6 +329,8 @@ def test_encodings_far_from_every_code_stay_finite_and_half_precision_is_refined
         ({"levels": (3, 1)}, r"levels must be one or more counts of at least 2, got \(3, 1\)"),
         ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
         ({"hidden": ()}, r"at least one stage, got \(\)"),
+        ({"hidden": (3, 3, 3, 3)}, "images of 6×5 can be halved 3 times .* halves them 4 times; name fewer stages"),
+        ({"shape": (1, 9, 1)}, "images of 1×9 can be halved 0 times"),
         ({"shape": (64,)}, r"codes needs images .* got examples of shape \(64,\)$"),
     ],
 )

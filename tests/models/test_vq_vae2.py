@@ -254,6 +254,7 @@ def test_several_devices_give_what_one_gives_after_twenty_steps():
     ("options", "message"),
     [
         ({"hidden": ()}, "at least one stage"),
+        ({"hidden": (4, 4, 4)}, "the network halves them 4 times"),
         ({"num_codes": 0}, "at least 1, got 0"),
     ],
 )

@@ -40,6 +40,15 @@ def test_a_level_is_seen_wherever_the_curve_is(level):
     assert [(text.get_text(), text.xy) for text in axes.texts] == [("there", (1, level))]
 
 
+@pytest.mark.parametrize(("other", "scale"), [(150.0, "log"), (30.0, "linear"), (0.05, "log"), (-150.0, "linear")])
+def test_a_positive_term_that_another_would_flatten_stands_on_a_logarithmic_axis(other, scale):
+    history = history_of([3.0, 2.0, 2.5]) + history_of([other] * 3, name="kl")
+    axes = plots.curves(history, names=["loss", "kl"]).axes[0]
+    assert axes.get_yscale() == scale
+    low, high = axes.get_ylim()
+    assert len([tick for tick in axes.get_yticks() if low <= tick <= high]) >= 2
+
+
 def test_a_legend_of_several_rows_is_read_row_by_row():
     names = [f"a term with a long name {i}" for i in range(7)]
     history = [{"step": 1, "kind": "train"} | dict.fromkeys(names, 1.0)]
@@ -108,6 +117,7 @@ def test_code_usage_is_sorted_and_tells_the_perplexity(counts):
     low, high = axes.get_ylim()
     assert low < min(bars) <= max(bars) < high
     assert low < 100 / len(counts) < high
+    assert len([tick for tick in axes.get_yticks() if low <= tick <= high]) >= 2
 
 
 @pytest.mark.parametrize("counts", [[], [0, 0], [1, -1, 3], [1, np.nan], [[1, 2], [3, 4]]])

@@ -163,6 +163,19 @@ def test_a_step_that_was_not_evaluated_is_never_the_best(tmp_path, monkeypatch):
     assert None not in given.values()
 
 
+def test_the_best_step_is_said_where_it_is_not_the_last(tmp_path):
+    """What is learned makes the figure worse."""
+    model, console = denoiser(), Counted()
+    evaluate = model.evaluate
+    model = model._replace(evaluate=lambda *arguments: {"loss": -evaluate(*arguments)["loss"]})
+    run(tmp_path, console=console, model=model)
+    found = {step: values["loss"] for step, kind, values in console.points if kind == "evaluate"}
+    best = min(found, key=lambda step: found[step])
+    assert best < OPTIONS.steps
+    value = f"{found[best]:.4g}".replace("-", "−")
+    assert console.said[-1] == f"best: step {best}, loss {value}; the last is kept beside it"
+
+
 def test_replicas_and_players_resume_as_well(tmp_path):
     model = quadratic_game({"left": 2, "right": 1}, updates=69, batch_size=8)
     options = OPTIONS._replace(seeds=2)
