@@ -42,8 +42,9 @@ def vae_gan(
     discriminator says of its reconstructions and of its samples from the prior; the discriminator tells both from
     examples, and learns nothing from the likelihood.
 
-    The features mean nothing before the discriminator has learned, so that it takes longer than a VAE: of the digits
-    reconstructions are nearly black after 200 steps, and good after 5000.
+    The features mean nothing before the discriminator has learned, so that it takes longer than a VAE: on the digits a
+    reconstruction's squared error is 12 after 250 steps, nearly a black image's 15, then 2.9 after 2000 and 1.6 after
+    5000.
 
     Args:
       shape: Shape of one example, taken from the data.
