@@ -29,6 +29,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from jaxgen import models, runs
 from jaxgen.data import load
+from jaxgen.errors import UserError
 from jaxgen.model import Model
 from jaxgen.models.game import Objective
 from jaxgen.plots import save
@@ -95,6 +96,17 @@ def against_frozen(x: np.ndarray, seed: int) -> Frozen:
     return jax.device_get(learn(create(game, optimizers, first, seed=seed), jnp.asarray(x)))
 
 
+def first_sure(belief: np.ndarray) -> int:
+    """The update after which the discriminator first gives generated points less than ``SURE``.
+
+    Raises:
+      UserError: if it never does: there is nothing to compare then.
+    """
+    if not (belief < SURE).any():
+        raise UserError(f"D(G(z)) fell to {belief.min():.3g} in {len(belief)} updates and not to {SURE}; give it more")
+    return int(np.argmax(belief < SURE))
+
+
 class Played(NamedTuple):
     """What the logs say of a run, [log points] and [log points, seeds]."""
 
@@ -156,7 +168,7 @@ def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     frozen = [against_frozen(points, seed) for seed in range(seeds)]
     ratios = []
     for found in frozen:
-        at = int(np.argmax(found.belief < SURE))
+        at = first_sure(np.asarray(found.belief))
         ratios.append(float(found.norms["minimax"][at] / found.norms["non_saturating"][at]))
     played: dict[Objective, Played] = {name: play(workdir / name, name, seeds=seeds) for name in OBJECTIVES}
     norms, quality = (
