@@ -3,8 +3,8 @@
 command:   python experiments/objectives.py
 hardware:  two CPU cores
 time:      about 3 minutes
-expected:  each has at least 7 of 8 modes and 10% high quality in 2 of 3 seeds. Missed with spectral normalization, which
-           has all modes and 4%
+expected:  each has at least 7 of 8 modes and 10% high quality in 2 of 3 seeds. Missed with spectral normalization,
+           which has all modes and 4%
 source:    own gate; objectives and penalties: Goodfellow et al., 2014; Mao et al., 2017; Lim and Ye, 2017; Gulrajani et
            al., 2017; Mescheder et al., 2018; Miyato et al., 2018
 
@@ -50,11 +50,11 @@ UPDATES, MODES, QUALITY = 9000, 7, 0.1
 def picture(drawn: dict[str, np.ndarray]) -> MatplotlibFigure:
     """Samples of each game, and a circle around each mode."""
     figure = MatplotlibFigure(figsize=(WIDTH, 0.58 * WIDTH), layout="constrained")
-    panels = figure.subplots(2, 4).flat
+    panels = figure.subplots(2, 4).ravel()
     for axes, (name, xy) in zip(panels, drawn.items()):
         show_samples(axes, xy, "ring")
         axes.set_title(name, loc="left", fontsize=9.5)
-    for axes in panels:
+    for axes in panels[len(drawn) :]:
         axes.set_axis_off()
     return figure
 
