@@ -20,7 +20,7 @@ Everything is as by default but the noise on the ring, which has eight dimension
 collapse there, and packing has nothing to mend. With eight it finds 6 modes, and packed all 8, evenly but less sharply.
 On the grid the plain one is sharp and has collapsed, to 12 modes of 25. Packed generators are a blur there, 2% of high
 quality, and no more even. Neither packing by two nor a batch of 512, nor four turns of the discriminator on a batch of
-256, brought more than 5% in single trials of three seeds.
+256, brought more than 6% in a trial of three seeds each.
 """
 
 from pathlib import Path
