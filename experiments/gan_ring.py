@@ -7,8 +7,13 @@ expected:  at least 7 modes and 80% high quality in at least 4 of 5 seeds
 source:    own gate; for comparison PacGAN, table 1, GAN: 6.3 modes, 98.2%, reverse KL 0.45
 
 Radius 1, σ = 0.01; 2500 samples, each of high quality, and its mode found, within 3σ of a mode: PacGAN's definitions.
-Nothing is set: the ordinary GAN with what a GAN of vectors and the trainer have by default. Beside it stand single
-changes of these choices, each with as many seeds and rounds.
+Nothing is set: the ordinary GAN with what a GAN of vectors and the trainer have by default.
+
+Beside it stand single changes of these choices, each with as many seeds and rounds. Noise of eight dimensions, where
+the data have two, loses modes: 4 to 7 are left. Leaky ReLU, whose discriminator is sharp where tanh's is smooth, costs
+a third of the high quality, and modes in one seed of five. The last generator in place of its average is as good, but
+in a seed that swings when the training ends, of which 1% is left. One turn of the discriminator in place of two is as
+good as two.
 """
 
 from pathlib import Path

@@ -106,7 +106,7 @@ def rank_correlations(measured: Measured) -> np.ndarray:
     from scipy.stats import spearmanr
 
     accuracies = np.stack([values["accuracy"] for values in measured.values()], axis=1)
-    return np.array([spearmanr([k / ell for k, ell in measured], row).statistic for row in accuracies])
+    return np.array([spearmanr([k / ell for k, ell in measured], row)[0] for row in accuracies])
 
 
 def run(*, seeds: int = 5, workdir: Path) -> Outcome:
