@@ -11,9 +11,9 @@ Nothing is set: the ordinary GAN with what a GAN of vectors and the trainer have
 
 Beside it stand single changes of these choices, each with as many seeds and rounds. Noise of eight dimensions, where
 the data have two, loses modes: 4 to 7 are left. Leaky ReLU, whose discriminator is sharp where tanh's is smooth, costs
-a third of the high quality, and modes in one seed of five. The last generator in place of its average is as good, but
-in a seed that swings when the training ends, of which 1% is left. One turn of the discriminator in place of two is as
-good as two.
+two fifths of the high quality, and modes in one seed of five. The last generator in place of its average is as good,
+but in a seed that swings when the training ends, of which 1% is left. One turn of the discriminator in place of two is
+as good as two.
 """
 
 from pathlib import Path
