@@ -3,7 +3,7 @@
 command:   python experiments/turns.py
 hardware:  two CPU cores
 time:      about 3 minutes
-expected:  k = l = 1 finds 7 of 8 modes or more; the more turns D has to one of G, the oftener it tells real from
+expected:  k = l = 1 finds 7 of 8 modes or more; the more turns D has to one of G, the better it tells real from
            generated: the 95% interval of the rank correlation of its accuracy with k/l lies above 0
 source:    own gates
 
@@ -11,8 +11,8 @@ In each round the discriminator is updated k times and the generator l times, ea
 of 1, 2 and 5 may spend as much: 4000 updates of either player together, so that k = l = 5 plays a fifth of the rounds
 of k = l = 1. D's accuracy is the mean of its shares of test points taken for real and of generated ones taken for
 generated; at the equilibrium it is ½. Each seed has a rank correlation (Spearman) over the nine pairs, and the interval
-is that of its mean over seeds, as in ``pretraining.py``. The average of the generator's weights reaches over 100 of its
-updates and not, as in ``gan_ring.py``, over 1000, which are more than G has where k is 5.
+is that of its mean over seeds, through Fisher's transformation. The average of the generator's weights reaches over 100
+of its updates and not, as in ``gan_ring.py``, over 1000, which are more than G has where k is 5.
 """
 
 from pathlib import Path
@@ -123,7 +123,8 @@ def run(*, seeds: int = 5, workdir: Path) -> Outcome:
             Figure(f"{of} D's accuracy", values["accuracy"].tolist(), "share", None, own),
         ]
     ranks = rank_correlations(measured)
-    low, high = interval(ranks)
+    # Fisher's transformation: on its own scale an interval would leave [−1, 1].
+    low, high = np.tanh(interval(np.arctanh(ranks))).tolist()
     of = "rank correlation of D's accuracy with k/l"
     figures += [
         Figure(of, ranks.tolist(), "", None, own),
