@@ -13,9 +13,10 @@ much: 9000 updates of either player together. Of points spread evenly over the p
 
 Not every game learns with the default settings, two turns of the discriminator and tanh. Minimax, the non-saturating
 loss and R1 with a small weight do. With hinge and least squares single seeds lose modes, and one turn mends that. A
-critic of bounded slope must be ahead of the generator, and has five turns. Wasserstein's has a gradient penalty of 0.1
-in place of 10, as Gulrajani et al. have it for points of the plane. The non-saturating loss with spectral normalization
-has leaky ReLU, whose slope the normalization leaves near its bound: with tanh it found no mode in any of three seeds.
+critic of bounded slope must be ahead of the generator, and has five turns: with two neither Wasserstein's nor spectral
+normalization finds a mode. Wasserstein's has a gradient penalty of 0.1 in place of 10, as Gulrajani et al. have it for
+points of the plane. The non-saturating loss with spectral normalization has leaky ReLU, whose slope the normalization
+leaves near its bound: with tanh it found no mode even so, in any of three seeds.
 """
 
 from pathlib import Path
