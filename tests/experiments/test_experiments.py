@@ -130,7 +130,7 @@ def test_a_committed_result_agrees_with_its_own_values(path):
 #: run anew on two cores, each of which leaves the list when it is.
 UNCOMMITTED_FULL = {"conditional_gan", "vq_vae2", "vq_vae_mnist"}
 UNCOMMITTED_CPU = {
-    *("autoencoders", "co_adaptation", "conditional_vae", "decoder_scale", "discrete_vae", "holes", "imputation"),
+    *("autoencoders", "conditional_vae", "decoder_scale", "discrete_vae", "holes", "imputation"),
     *("oi_vae", "sharpness", "speed", "transfer", "vq_vae_digits", "vq_vae_mnist"),
 }
 
