@@ -121,9 +121,10 @@ def run(*, seeds: int = 5, scale: Scale = "cpu", workdir: Path) -> Outcome:
     figures += [Figure(f"precision, {name}", values, "share", None, own) for name, values in precisions.items()]
     # What is faint is made to show: the square root of the magnitude, black at 0.
     faint = np.sqrt(np.abs(np.concatenate([test.x[:SHOWN], *shown])))
-    grid = image_grid(faint, columns=SHOWN // 2, rows=[name for name in ("data", *DROPOUT) for _ in range(2)])
+    names = ["data", *(name.removesuffix(" hidden") for name in DROPOUT)]
+    grid = image_grid(faint, columns=SHOWN // 2, rows=[name for name in names for _ in range(2)])
     caption = (
-        "Test digits, and what the first seed generates, by the share of the discriminator's inputs that is hidden: "
+        "Test digits, and what the first seed generates, by how much of the discriminator's inputs is hidden: "
         "the root of each pixel's magnitude, so that faint noise shows."
     )
     return Outcome(figures, {"samples": (caption, save(grid, workdir / "samples.png"))})
