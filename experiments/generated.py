@@ -25,6 +25,11 @@ def sampled(path: Path, *, index: int, count: int, told: np.ndarray | None = Non
     return np.asarray(run.model.sample(run.params, run.statistics, jax.random.key(index), count, **given))
 
 
+def as_shown(images: np.ndarray) -> np.ndarray:
+    """Images as any picture of them shows them and as data are: within [0, 1], which no generator here keeps to."""
+    return np.clip(images, 0, 1)
+
+
 class Judge:
     """A classifier that has seen the real training digits of a data set alone.
 

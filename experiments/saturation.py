@@ -4,16 +4,19 @@ command:   python experiments/saturation.py
 hardware:  two CPU cores
 time:      about 1 minute
 expected:  where D(G(z)) is 1%, the minimax gradient is at most a tenth of the non-saturating one; in the last 500 of
-           1500 rounds the non-saturating generator has 3% or more of its points within 3σ of a mode, the minimax fewer
+           1500 rounds the non-saturating generator has half or more of its points within 3σ of a mode, the minimax one
+           less than a tenth of that share
 source:    own gates; Goodfellow et al., 2014, section 3, and for the measurement Arjovsky and Bottou, 2017, figure 2
 
 A generator of points on a ring of 8 Gaussians stays as it was drawn while the discriminator learns to tell its points
 from the data. After each of the discriminator's updates the gradient of either loss with respect to the generator's
-weights is taken, over D(G(z)), the geometric mean of what D gives generated points. For one point the two differ by
-the factor D/(1 − D), as ``exact_game.py`` measures; here are whole batches, and the weights behind them.
+weights is taken, over D(G(z)), the geometric mean of what D gives generated points. For one point the two differ by the
+factor D/(1 − D), as ``exact_game.py`` measures; here are whole batches, and the weights behind them.
 
 Then both play, with five updates of the discriminator in each round, so that it is ahead. Adam divides a gradient by
-its own size, and the minimax generator gets nowhere even so.
+its own size, and the minimax generator gets nowhere even so: 0.1% of its points were of high quality, of the other's
+61%. Points are drawn with the average of the generator's weights over its last 100 updates, since the last weights
+alone swing about the modes.
 """
 
 from pathlib import Path
@@ -29,6 +32,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from jaxgen import models, runs
 from jaxgen.data import load
+from jaxgen.errors import UserError
 from jaxgen.model import Model
 from jaxgen.models.game import Objective
 from jaxgen.plots import save
@@ -40,13 +44,13 @@ from jaxgen.writers import read_jsonl
 
 LABELS: dict[Objective, str] = {"minimax": "minimax", "non_saturating": "non-saturating"}
 OBJECTIVES = tuple(LABELS)
-ARGUMENTS = {"activation": "tanh", "noise_dim": 2, "average": 0.0}
+ARGUMENTS: dict[str, Any] = {"average": 0.99}
 #: Updates of the discriminator against a generator that stays.
 UPDATES, BATCH = 1000, 256
 #: Rounds in which both play, and updates of the discriminator in each.
 ROUNDS, TURNS = 1500, 5
 #: Rounds between two looks at them, and the last ones over which figures are means.
-OFTEN, LAST = 50, 500
+OFTEN, LAST = 100, 500
 #: D(G(z)) at which the two gradients are compared.
 SURE = 0.01
 
@@ -93,6 +97,17 @@ def against_frozen(x: np.ndarray, seed: int) -> Frozen:
 
     first = {"x": jnp.asarray(x[:2]), "position": jnp.arange(2)}
     return jax.device_get(learn(create(game, optimizers, first, seed=seed), jnp.asarray(x)))
+
+
+def first_sure(belief: np.ndarray) -> int:
+    """The update after which the discriminator first gives generated points less than ``SURE``.
+
+    Raises:
+      UserError: if it never does: there is nothing to compare then.
+    """
+    if not (belief < SURE).any():
+        raise UserError(f"D(G(z)) fell to {belief.min():.3g} in {len(belief)} updates and not to {SURE}; give it more")
+    return int(np.argmax(belief < SURE))
 
 
 class Played(NamedTuple):
@@ -156,7 +171,7 @@ def run(*, seeds: int = 3, workdir: Path) -> Outcome:
     frozen = [against_frozen(points, seed) for seed in range(seeds)]
     ratios = []
     for found in frozen:
-        at = int(np.argmax(found.belief < SURE))
+        at = first_sure(np.asarray(found.belief))
         ratios.append(float(found.norms["minimax"][at] / found.norms["non_saturating"][at]))
     played: dict[Objective, Played] = {name: play(workdir / name, name, seeds=seeds) for name in OBJECTIVES}
     norms, quality = (
@@ -164,12 +179,12 @@ def run(*, seeds: int = 3, workdir: Path) -> Outcome:
         for what in ("norms", "quality")
     )
     own, gate = "own measurement", "own gate"
-    few = float(quality["non_saturating"].mean())
+    few, a_tenth = float(quality["non_saturating"].mean()) / 10, "own gate: a tenth of that"
     figures = [
         Figure("G stays: minimax over non-saturating norm at D(G(z)) = 1%", ratios, "", 0.1, gate, 0.0, "below"),
         *(Figure(f"{LABELS[name]}: norm of G's gradient", norms[name].tolist(), "", None, own) for name in played),
-        Figure("non-saturating: high quality", quality["non_saturating"].tolist(), "share", 0.03, gate, 0.0, "above"),
-        Figure("minimax: high quality", quality["minimax"].tolist(), "share", few, "the other's", 0.0, "below"),
+        Figure("non-saturating: high quality", quality["non_saturating"].tolist(), "share", 0.5, gate, 0.0, "above"),
+        Figure("minimax: high quality", quality["minimax"].tolist(), "share", few, a_tenth, 0.0, "below"),
     ]
     shots = {
         "gradient": (
