@@ -64,7 +64,7 @@ def show_mosaic(
     """A figure as high as its tiles ask; `rows` are named on the left, or `margin` inches are left for an axis."""
     canvas, down, across = mosaic(tiles, missing=missing)
     if rows:
-        margin = 0.15 + 0.08 * max(map(len, rows))  # inches of the longest name
+        margin = 0.15 + 0.095 * max(map(len, rows))  # inches of the longest name
     height = (WIDTH - margin) * canvas.shape[0] / canvas.shape[1]
     figure, axes = new_axes(height + 0.12 + (0.35 if title else 0.0), title=title)
     axes.imshow(canvas, extent=(0, canvas.shape[1], canvas.shape[0], 0))
