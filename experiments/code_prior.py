@@ -48,7 +48,7 @@ class Setting(NamedTuple):
     prior_options: Options
 
 
-#: In a thousand updates, running counts of decay 0.99 hardly fall to the hundredth of a vector of the default.
+#: In 600 updates, running counts of decay 0.99 hardly fall to the hundredth of a vector of the default.
 REVIVED = {"revival": 1.0}
 _SMALL = {"features": 64, "layers": 2}
 _STEPS = Options(learning_rate=2e-3, schedule="cosine", batch_size=64)
@@ -59,8 +59,8 @@ def _images(data: str) -> Setting:
     """MNIST, or a set of its kind, as far as two cores come in some minutes."""
     return Setting(
         *(data, {"hidden": (32, 32), "num_codes": 512, **REVIVED}, _SMALL, {"hidden": (35, 35), "latents": 32}),
-        _STEPS._replace(steps=1000, learning_rate=5e-3, dequantize=True),
-        _STEPS._replace(steps=1500),
+        _STEPS._replace(steps=600, learning_rate=5e-3, dequantize=True),
+        _STEPS._replace(steps=800),
     )
 
 
