@@ -25,7 +25,7 @@ from figures import Figure, Outcome, evaluated, main, pictures
 from jaxgen import runs
 from jaxgen.data import load
 from jaxgen.training import Options
-from jaxgen.training.evaluate import coverage
+from jaxgen.training.evaluate import of_samples
 
 #: Single changes of the default settings that are trained.
 CHANGES: dict[str, dict[str, Any]] = {
@@ -39,7 +39,8 @@ def of_last_generator(path: Path, *, seeds: int) -> dict[str, list[float]]:
     """The figures of samples of the last generator in place of its average, which the training does not depend on."""
     opened = runs.open_run(path, index=None, which="last")
     model = runs.build("gan", {**opened.config["arguments"], "average": 0.0})
-    found = coverage(model, load("ring"), opened.params, opened.statistics, replicas=seeds)
+    learned, prepare = (opened.params, opened.statistics), runs.preparation(opened.config)
+    found = of_samples(model, load("ring"), *learned, prepare=prepare, replicas=seeds)
     return {name: np.atleast_1d(value).tolist() for name, value in found.items()}
 
 
