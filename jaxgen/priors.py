@@ -41,7 +41,7 @@ def encoded_by(run: Run) -> Encoded | None:
 
 
 def run_behind(prior: Run) -> Run | None:
-    """The run whose codes a prior has learned: around the prior's own folder, beside the codes, or where it was then.
+    """The run whose codes a prior has learned: around the prior's folder or its codes, beside either, or where it was.
 
     Raises:
       UserError: if it is in none of these places, or all runs there have another codebook.
@@ -50,7 +50,8 @@ def run_behind(prior: Run) -> Run | None:
     if encoded is None:
         return None
     which: Which = "last" if encoded.checkpoint == "last" else "best"
-    places = prior.path.resolve().parent, Path(prior.config["data"]["name"]).resolve().parent, Path(encoded.run)
+    around = prior.path.resolve().parent, Path(prior.config["data"]["name"]).resolve().parent
+    places = *around, *(folder / encoded.run for folder in around), Path(encoded.run)
     refused = None
     for place in dict.fromkeys(places):
         if not (place / "config.json").exists():

@@ -132,6 +132,11 @@ def test_a_prior_moves_with_its_run(base, tmp_path, capsys):
     shutil.move(tmp_path / "moved" / "prior", tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"over the codes of .*gone, which is not there; put it back"):
         priors.run_behind(runs.open_run(tmp_path / "elsewhere"))
+    config["encoded"]["run"] = "moved"  # as a file of codes that is meant for others calls it
+    (tmp_path / "elsewhere" / "config.json").write_text(json.dumps(config))
+    beside = priors.run_behind(runs.open_run(tmp_path / "elsewhere"))
+    assert beside is not None
+    assert beside.path.resolve() == (tmp_path / "moved").resolve()
 
 
 def test_a_prior_of_another_codebook_is_refused(base, tmp_path, capsys):
