@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from figures import Figure, Outcome, evaluated, main, pictures
-from files import given
+from files import faces
 
 from jaxgen import runs
 from jaxgen.training import Options
@@ -25,18 +25,6 @@ from jaxgen.writers import read_jsonl
 GRID = (1.0, 0.3, 0.1, 0.05, 0.02)
 LEARNED = ("shared", "per_dimension", "optimal")
 PIXELS = 560
-
-
-def faces(folder: Path) -> Path:
-    from scipy.io import loadmat
-
-    path = folder / "faces.npz"
-    images = loadmat(given("frey/frey_rawface.mat", origin="cs.nyu.edu/~roweis/data.html"))["ff"]
-    images = images.T.reshape(-1, 28, 20, 1)
-    order = np.random.default_rng(0).permutation(len(images))
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(path, x_train=images[order[:-196]], x_test=images[order[-196:]])
-    return path
 
 
 def run(*, seeds: int = 3, workdir: Path) -> Outcome:

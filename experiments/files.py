@@ -39,3 +39,16 @@ def given(name: str, *, origin: str) -> Path:
     if not path.exists():
         raise UserError(f"there is no {path}: fetch it ({origin})")
     return path
+
+
+def faces(folder: Path) -> Path:
+    """A file of Frey's faces, 1965 frames of 28×20 bytes, of which a tenth, drawn at random, is the test split."""
+    from scipy.io import loadmat
+
+    path = folder / "faces.npz"
+    images = loadmat(given("frey/frey_rawface.mat", origin="cs.nyu.edu/~roweis/data.html"))["ff"]
+    images = images.T.reshape(-1, 28, 20, 1)
+    order = np.random.default_rng(0).permutation(len(images))
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(path, x_train=images[order[:-196]], x_test=images[order[-196:]])
+    return path
