@@ -31,3 +31,18 @@ def x64():
 def as_users_call(monkeypatch):
     """Calls as users make them: the types and shapes of signatures are checked in tests alone."""
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    from jaxgen.data import load
+
+    return load("digits")
+
+
+@pytest.fixture
+def shown():
+    """`shown(name, arguments)`: a model as it was initialized, beside its data."""
+    from mosaics import initialized
+
+    return initialized

@@ -4,26 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mosaics import clipped, drawn, initialized, labels_of, tiles
+from mosaics import clipped, drawn, labels_of, tiles
 from scipy.spatial import geometric_slerp
 from scipy.stats import entropy
 
 from jaxgen import report
-from jaxgen.data import load
 from jaxgen.latent_pictures import linear, pairs_of, spherical
 from jaxgen.training import evaluate as evaluation
 
 SMALL = {"hidden": (8,), "likelihood": "gaussian"}
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load("digits")
-
-
-@pytest.fixture
-def shown():
-    return initialized
 
 
 def test_a_denoising_model_is_shown_what_it_gets_and_makes_the_rest_of_that(shown):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mosaics import OPTIONS, clipped, drawn, initialized, labels_of, tiles
+from mosaics import OPTIONS, clipped, drawn, labels_of, tiles
 
 from jaxgen import evaluations, models, report, runs
 from jaxgen.data import load
@@ -23,16 +23,6 @@ from jaxgen.shown import Shown
 from jaxgen.training import Snapshots, snapshots
 
 SMALL = {"hidden": (8,), "likelihood": "gaussian"}
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load("digits")
-
-
-@pytest.fixture
-def shown():
-    return initialized
 
 
 @pytest.fixture(scope="module")
