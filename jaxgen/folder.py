@@ -94,17 +94,18 @@ def describe(
 
 
 @functools.cache
-def revision() -> str | None:
-    """The git revision of the code that this process began with, with a + where files were changed; ``None`` for an
-    installed package."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+def revision(file: Path = Path(__file__)) -> str | None:
+    """The git revision of the code that this process began with, with a + where Python files were changed; ``None``
+    for an installed package."""
+    git = ["git", "-C", str(file.parent)]
     try:
-        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=5)
-        ask = [*git, "describe", "--always", "--dirty=+", "--exclude=*"]
-        done = subprocess.run(ask, capture_output=True, text=True, timeout=5)
+        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", str(file)], capture_output=True, timeout=5)
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=5)
+        # What an experiment leaves behind, results and their table, is no change of the code that the next one runs.
+        same = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ":/*.py"], capture_output=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None if tracked.returncode == 0 else None
+    return head.stdout.strip() + "+" * bool(same.returncode) if not tracked.returncode else None
 
 
 @contextlib.contextmanager
