@@ -52,7 +52,7 @@ class Setting(NamedTuple):
 REVIVED = {"revival": 1.0}
 _SMALL = {"features": 64, "layers": 2}
 _STEPS = Options(learning_rate=2e-3, schedule="cosine", batch_size=64)
-_EPOCHS = Options(epochs=15, learning_rate=1e-3, schedule="cosine")
+_EPOCHS = Options(epochs=10, learning_rate=1e-3, schedule="cosine")
 
 
 def _images(data: str) -> Setting:

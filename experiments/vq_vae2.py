@@ -24,7 +24,7 @@ likelihood: three seeds cannot tell the two apart, the difference is 1.3 of its 
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from figures import Figure, Outcome, Scale, evaluated, main, pictures
 from files import faces
@@ -44,20 +44,26 @@ class Setting(NamedTuple):
     two: int
     pixels: int
     options: Options
+    given: dict[str, Any]
 
 
+_EPOCHS = Options(epochs=15, learning_rate=1e-3, schedule="cosine")
 SETTINGS: dict[Scale, tuple[Setting, ...]] = {
     "cpu": (
-        Setting("digits", (32,), (4, 16), 181, 64, 64, Options(epochs=150, learning_rate=2e-3, schedule="cosine")),
+        Setting("digits", (32,), (4, 16), 181, 64, 64, Options(epochs=150, learning_rate=2e-3, schedule="cosine"), {}),
         Setting(
             *("faces", (32, 32), (12, 35), 267, 64, 560),
-            Options(steps=500, batch_size=64, learning_rate=5e-3, schedule="cosine"),
+            Options(steps=1500, batch_size=64, learning_rate=5e-3, schedule="cosine"),
+            {"revival": 1.0},
         ),
     ),
     "full": (
+        Setting("mnist", (64, 64), (16, 49), 256, 64, 784, _EPOCHS, {}),
+        Setting("fashion_mnist", (64, 64), (16, 49), 256, 64, 784, _EPOCHS, {}),
         Setting(
-            *("mnist", (64, 64), (16, 49), 256, 64, 784),
-            Options(epochs=15, learning_rate=1e-3, schedule="cosine"),
+            *("faces", (64, 64), (12, 35), 267, 64, 560),
+            Options(steps=10_000, batch_size=64, learning_rate=2e-3, schedule="cosine"),
+            {},
         ),
     ),
 }
@@ -74,7 +80,7 @@ def of_set(setting: Setting, *, seeds: int, workdir: Path) -> Outcome:
     data, errors, use = setting.data, {}, {}
     source = str(faces(workdir)) if data == "faces" else data
     for model, codes in (("vq_vae", setting.one), ("vq_vae2", setting.two)):
-        path, arguments = workdir / model, {"hidden": setting.hidden, "num_codes": codes}
+        path, arguments = workdir / model, {"hidden": setting.hidden, "num_codes": codes, **setting.given}
         options = setting.options._replace(seeds=seeds)
         runs.train(model, arguments, data=source, workdir=path, options=options)
         found = evaluated(path)
