@@ -57,16 +57,30 @@ def test_codes_decode_to_reconstructions(run, codes):
         assert archive["x_train"].shape == (1500, 8, 8, 1)
 
 
-def test_indices_come_back_through_a_vq_vae_bit_by_bit(folder):
-    path = folder / "vq"
-    runs.train("vq_vae", {"hidden": (8,)}, data="digits", workdir=path, options=STEPS, quiet=True)
-    opened = runs.open_run(path)
+@pytest.fixture(scope="module")
+def quantizer(folder):
+    runs.train("vq_vae", {"hidden": (8,)}, data="digits", workdir=folder / "vq", options=STEPS, quiet=True)
+    return runs.open_run(folder / "vq")
+
+
+def test_indices_come_back_through_a_vq_vae_bit_by_bit(folder, quantizer):
+    opened, path = quantizer, quantizer.path
     assert opened.model.decode is not None
     codes = apply.encode(path, out=folder / "vq.npz")
     with np.load(codes) as archive, np.load(apply.decode(path, codes)) as decoded:
         assert archive["x_test"].dtype == np.int32
         expected = jax.jit(opened.model.decode)(opened.params, opened.statistics, archive["x_test"])
         np.testing.assert_allclose(decoded["x_test"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_no_code_is_made_of_a_value_that_is_not_a_number(quantizer, tmp_path):
+    """A VQ-VAE would give NaN the code of some entry, and nothing would tell it from one that was meant."""
+    x = np.asarray(load("digits").test["x"], np.float32)
+    x[3, 0] = np.nan
+    np.savez(tmp_path / "holes.npz", x=x)
+    with pytest.raises(UserError, match=r"holes\.npz.*\b(NaN|nan)\b"):
+        apply.encode(quantizer.path, data=str(tmp_path / "holes.npz"), out=tmp_path / "codes.npz")
+    assert not (tmp_path / "codes.npz").exists()
 
 
 @pytest.fixture
