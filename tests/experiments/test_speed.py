@@ -7,7 +7,8 @@ import figures
 import pytest
 import reproduce
 import speed
-from speed import at_most, measured
+import speed_core
+from timing import at_most, measured
 
 
 @pytest.fixture
@@ -63,5 +64,5 @@ def test_it_is_found_with_the_other_experiments_and_its_bounds_are_those_of_its_
 
 
 def test_the_best_quantizer_is_never_worse_than_lloyds(tmp_path):
-    figure = next(f for f in speed.optimal_scalar(tmp_path) if "distortion" in f.name)
+    figure = next(f for f in speed_core.optimal_scalar(tmp_path) if "distortion" in f.name)
     assert 0.9 < figure.values[0] <= figure.reference == 1.0
