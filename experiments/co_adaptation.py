@@ -16,7 +16,7 @@ the discriminator sees: half of that noise lies below 0, where a picture would n
 not see a share of the pixels, each time others, cannot lean on few of them. Whether digits get worse by it is told by
 the precision, the share of samples among as many real test digits: after as many updates it falls from 0.67 to 0.43
 where half is hidden. Seeds are pairs: they share initialization and order of data. The interval is that of the mean of
-log ratios, as in ``pretraining.py``.
+log ratios.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ import numpy as np
 from classifier import splits
 from figures import Figure, Outcome, Scale, main
 from generated import as_shown, sampled
-from pretraining import interval
+from pairs import ratio
 
 from jaxgen import runs
 from jaxgen.errors import UserError
@@ -84,18 +84,6 @@ def precision(real: np.ndarray, images: np.ndarray) -> float:
     return float(precision_recall(*(x.reshape(len(x), -1) for x in (real, images))).precision)
 
 
-def compared(what: str, hidden: str, before: np.ndarray, after: np.ndarray) -> list[Figure]:
-    """What dropout makes of a positive quantity: its ratio to the one without, the geometric mean over the pairs."""
-    ratio, own = np.log(after / before), "own measurement"
-    mean, low, high = (float(np.exp(end)) for end in (ratio.mean(), *interval(ratio)))
-    of = f"{what}, {hidden} over nothing hidden"
-    return [
-        Figure(f"{of}: ratio", [mean], "", None, own),
-        Figure(f"{of}: ratio, lower end of 95%", [low], "", None, own),
-        Figure(f"{of}: ratio, upper end of 95%", [high], "", 1.0, "own gate: less", 0.0, "below"),
-    ]
-
-
 def run(*, seeds: int = 5, scale: Scale = "cpu", workdir: Path) -> Outcome:
     if seeds < 2:
         raise UserError(f"a confidence interval needs two pairs or more, got --seeds {seeds}")
@@ -117,7 +105,8 @@ def run(*, seeds: int = 5, scale: Scale = "cpu", workdir: Path) -> Outcome:
     for what, found in (("energy of a border pixel", energies), ("correlation of neighbours", correlations)):
         plain, *others = found
         figures += [Figure(f"{what}, {name}", values.tolist(), "", None, own) for name, values in found.items()]
-        figures += [f for name in others for f in compared(what, name, found[plain], found[name])]
+        for name in others:
+            figures += ratio(f"{what}, {name} over {plain}", found[plain], found[name])
     figures += [Figure(f"precision, {name}", values, "share", None, own) for name, values in precisions.items()]
     # What is faint is made to show: the square root of the magnitude, black at 0.
     faint = np.sqrt(np.abs(np.concatenate([test.x[:SHOWN], *shown])))

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from classifier import accuracies, splits, trained, untrained
 from figures import Figure, Outcome, Scale, main, pictures
+from pairs import interval
 
 from jaxgen import runs
 from jaxgen.errors import UserError
@@ -50,15 +51,6 @@ SETTINGS: dict[Scale, Setting] = {
     "cpu": Setting("digits", (200, 200), 100, pretrain=400, steps=300, counts=(50, 100, 200)),
     "full": Setting("mnist", (500, 500), 250, pretrain=10_000, steps=1000, counts=(50, 100, 200)),
 }
-
-
-def interval(differences: np.ndarray) -> tuple[float, float]:
-    """The 95% confidence interval of the mean of normal draws whose variance is not known."""
-    from scipy.stats import t
-
-    count = len(differences)
-    half = t.ppf(0.975, count - 1) * differences.std(ddof=1) / count**0.5
-    return float(differences.mean() - half), float(differences.mean() + half)
 
 
 def compared(count: int, before: np.ndarray, after: np.ndarray) -> list[Figure]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from figures import Figure, Outcome, evaluated, main
 from matplotlib.figure import Figure as MatplotlibFigure
-from pretraining import interval
+from pairs import interval
 
 from jaxgen import runs
 from jaxgen.errors import UserError

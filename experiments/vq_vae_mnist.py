@@ -10,7 +10,7 @@ source:    own gates
 Both describe an image by 49 of 512 codes, 441 bits: a VQ-VAE whose encoder halves the image twice, and k-means on the
 49 patches of 4×4 pixels, which sees nothing beyond a patch and decodes each by itself. Without revival two things are
 missing: codes do not start on encodings but as normal draws, and one that is not chosen is not moved. Then 6 to
-16 of 512 codes are used, and the error is two to three times as high, however long they train.
+16 of 512 codes are used, and the error is two to four times as high, however long they train.
 """
 
 from pathlib import Path
