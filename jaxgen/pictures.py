@@ -33,6 +33,7 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Samples among test examples, and those among samples", "share", ("precision", "recall")),
     ("Squared errors", "summed over an example", ("squared_error", "commitment")),
     ("Codes in use", "codes", ("perplexity",)),
+    ("Share of the codes in use", "share", ("usage",)),
     ("Size of an example's codes", "bits", ("code_bits",)),
     ("Distance of the codes from the prior", "squared MMD", ("mmd",)),
     ("Links of latents to groups", "links", ("links",)),

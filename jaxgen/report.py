@@ -86,8 +86,7 @@ def sample(
         print(f"codes are drawn from the prior in {place}", file=sys.stderr)
     elif _uniform(shown):
         warnings.warn(
-            f"codes are drawn uniformly, which shows why a prior over them is needed; "
-            f"'jaxgen train code_prior --from {path}' learns one",
+            f"codes are drawn uniformly, which shows why a prior over them is needed; {_how_to_learn(run, index)}",
             stacklevel=2,
         )
     asked = None if len(condition) == 0 else as_told(run.config["model"], condition, shown.model.condition)
@@ -114,6 +113,14 @@ def _shown(run: Run, index: int) -> tuple[Shown, Shown | None]:
         return Shown(run, dataset_of(run)), None
     dataset = dataset_of(base)
     return Shown(with_prior(base, prior), dataset), Shown(base, dataset)
+
+
+def _how_to_learn(run: Run, index: int) -> str:
+    """What gives a prior over the codes of this replica and checkpoint; ``--from`` serves the first replica's best."""
+    if (index, run.which) == (0, "best"):
+        return f"'jaxgen train code_prior --from {run.path}' learns one"
+    encode = f"jaxgen encode {run.path} --replica {index} --checkpoint {run.which}"
+    return f"'{encode}' writes those of this replica, and 'jaxgen train code_prior --data' of them learns one"
 
 
 def _uniform(shown: Shown) -> bool:

@@ -59,6 +59,9 @@ def test_uniform_codes_are_told_of(base, tmp_path):
     shutil.copytree(base, tmp_path / "alone", ignore=shutil.ignore_patterns("prior"))
     with pytest.warns(UserWarning, match=r"codes are drawn uniformly.*'jaxgen train code_prior --from .*alone' learns"):
         report.sample(tmp_path / "alone", num=2)
+    # What learns the first replica's best codes would not help here.
+    with pytest.warns(UserWarning, match=r"uniformly.*'jaxgen encode .*alone --replica 0 --checkpoint last' writes"):
+        report.sample(tmp_path / "alone", num=2, which="last")
 
 
 def test_the_bound_is_reconstruction_and_code_bits(base):
@@ -279,6 +282,17 @@ def test_from_is_for_what_learns_codes_and_says_it_alone(base, tmp_path, capsys)
     assert "is not a run folder" in sentence(capsys, *vae)
 
 
-def test_more_codes_than_encodings_are_refused(tmp_path):
-    with pytest.raises(UserError, match="1501 codes are more than the 1500 encodings of the training split"):
-        runs.train("shallow_vq", {"num_codes": 1501}, data="digits", workdir=tmp_path / "run", options=STEPS)
+@pytest.mark.parametrize(
+    ("model", "arguments", "encodings"),
+    [
+        ("shallow_vq", {}, 1500),
+        # Of two grids, 2×2 and 4×4, the coarser has the fewer; of stages, each has one at each of 4×4 places.
+        ("vq_vae2", {"hidden": (4,)}, 6000),
+        ("vq_vae", {"hidden": (4,), "quantizer": "residual", "stages": 2}, 24000),
+    ],
+)
+def test_more_codes_than_encodings_are_refused(model, arguments, encodings, tmp_path):
+    given = {**arguments, "num_codes": encodings + 1}
+    said = f"{encodings + 1} codes are more than the {encodings} encodings of the training split"
+    with pytest.raises(UserError, match=said):
+        runs.train(model, given, data="digits", workdir=tmp_path / "run", options=STEPS)
