@@ -34,9 +34,9 @@ def test_indices_count_every_code_once_and_invert(levels):
     np.testing.assert_array_equal(indices, np.arange(np.prod(levels)))
 
 
-@pytest.mark.parametrize("count", range(2, 10))
+@pytest.mark.parametrize("count", [*range(2, 10), 1002, 1003])
 def test_each_level_is_reached_and_nothing_else(count):
-    grid = np.linspace(-12, 12, 4001, dtype=np.float32)[:, None]
+    grid = np.arctanh(np.linspace(-1, 1, 4003)[1:-1])[:, None].astype(np.float32)
     codes = np.asarray(quantized_of(grid, levels=(count,)))[:, 0]
     expected = np.asarray(codes_of(np.arange(count), levels=(count,)))[:, 0]
     np.testing.assert_array_equal(np.unique(codes), expected)
@@ -49,14 +49,22 @@ def test_each_level_is_reached_and_nothing_else(count):
 
 
 def test_finite_gradient_is_that_of_the_bound_alone(x64):
-    levels, z = (4, 5), np.random.default_rng(0).normal(size=(6, 2))
-    half_range = np.array([3, 4]) * 1.001 / 2
-    shift = np.arctanh(np.array([0.5, 0.0]) / half_range)
-    expected = half_range / np.cosh(z + shift) ** 2 / 2
+    levels, z = (4, 5, 2), np.random.default_rng(0).normal(size=(6, 3))
+    half_range = np.array([3, 4, 1]) * 1.001 / 2
+    shift = np.arctanh(np.array([0.5, 0.0, 0.0]) / half_range)
+    expected = half_range / np.cosh(z + shift) ** 2 / np.array([2, 2, 1])
     value, pull = jax.vjp(lambda z: quantized_of(z, levels=levels), z)
-    np.testing.assert_allclose(pull(np.ones((6, 2)))[0], expected, rtol=1e-10)
-    bounded = half_range * np.tanh(z + shift) - np.array([0.5, 0.0])
-    np.testing.assert_array_equal(value, np.round(bounded) / 2)
+    np.testing.assert_allclose(pull(np.ones((6, 3)))[0], expected, rtol=1e-10)
+    bounded = half_range * np.tanh(z + shift) - np.array([0.5, 0.0, 0.5])
+    np.testing.assert_array_equal(value, np.round(bounded) / np.array([2, 2, 1]))
+
+
+def test_of_two_levels_the_sign_decides():
+    z = np.random.default_rng(0).normal(size=(1000, 2)).astype(np.float32)
+    z[0] = 0
+    codes = quantized_of(z, levels=(2, 2))
+    np.testing.assert_array_equal(codes, np.where(z < 0, -1, 0))
+    np.testing.assert_array_equal(indices_of(codes, levels=(2, 2)), (z >= 0) @ np.array([1, 2]))
 
 
 def test_finite_refuses(as_users_call):
