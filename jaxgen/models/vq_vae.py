@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, PyTree
 
-from jaxgen._checks import require_indices
+from jaxgen._checks import known, require
 from jaxgen.estimators import rotation_trick
 from jaxgen.losses import kl_one_hot_uniform
 from jaxgen.model import Aux, Batch, Codes, Model, Params, over_devices
@@ -29,6 +29,7 @@ from jaxgen.models.quantizers import (
 )
 from jaxgen.nets import Activation, grid_decoder, grid_encoder
 from jaxgen.nets.convolution import Conv
+from jaxgen.places import misplaced
 from jaxgen.quantization import code_counts, perplexity, usage
 
 VectorQuantizerName = Literal["ema", "gradient", "rotation"]
@@ -333,7 +334,9 @@ class _Parts:
 
     def decode(self, params: Params, statistics: Any, index: Int[ArrayLike, "batch ..."]) -> Array:
         self.check_shape(np.shape(index))
-        require_indices("index", index, self.all_codes, "the model has")
+        seen, stages = known(index), math.prod(self.quantizer.stages)
+        problem = None if seen is None else misplaced(seen, self.all_codes, grids=self.grids, stages=stages)
+        require(problem is None, f"index holds {problem}; give codes as encode makes them")
         of_stage = jnp.asarray(index) - self.first_codes
         codes = self.quantizer.lookup(params[self.player]["codebook"], statistics["codebook"], of_stage)
         return self.observed.mean(self.outputs_of(params, codes))

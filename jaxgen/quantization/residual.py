@@ -6,7 +6,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Integer, PRNGKeyArray
 
-from jaxgen._checks import as_float, as_indices, require, require_count
+from jaxgen._checks import as_float, as_indices, require, require_count, require_indices
 from jaxgen.quantization.clustering import check_points, kmeans
 from jaxgen.quantization.nearest import nearest_code
 
@@ -76,10 +76,12 @@ def residual_lookup(
             codebooks.
 
     Returns:
-        [..., dim]; NaN where an index is negative or lies beyond the codebook. The gradient reaches the codebooks.
+        [..., dim]; under `jit`, where values cannot be checked, NaN at an index that is negative or beyond the
+        codebook. The gradient reaches the codebooks.
 
     Raises:
-        ValueError: another number of stages in the indices than in the codebooks.
+        ValueError: another number of stages in the indices than in the codebooks, an index outside them (outside
+            `jit`).
         TypeError: indices that are not integers.
 
     Example:
@@ -88,12 +90,13 @@ def residual_lookup(
         >>> residual_lookup(codebooks, jnp.array([[1, 1], [0, 0]])).tolist()
         [[10.0], [-1.0]]
     """
-    codebooks, indices = as_float("codebooks", codebooks), as_indices("indices", indices)
+    given, codebooks, indices = indices, as_float("codebooks", codebooks), as_indices("indices", indices)
     _check_codebooks(codebooks)
     require(
         indices.ndim >= 1 and indices.shape[-1] == codebooks.shape[0],
         f"indices {indices.shape} must have as last dimension the stages of codebooks {codebooks.shape}",
     )
+    require_indices("indices", given, codebooks.shape[1], "each codebook has")
     stages = jnp.arange(codebooks.shape[0])
     # A negative index would count from the end.
     indices = jnp.where(indices < 0, codebooks.shape[1], indices)

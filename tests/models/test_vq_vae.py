@@ -252,10 +252,13 @@ def test_codes_of_several_stages_are_numbered_through(x64):
     codes = codebooks.reshape(-1, DIM)[numbered].sum(axis=-2)
     np.testing.assert_allclose(model.decode(params, statistics, numbered), decode(params, codes), rtol=1e-9)
     assert np.all(np.isfinite(model.sample(params, statistics, KEY, 3)))
-    # A code of another stage is none of this one's.
-    assert np.all(np.isnan(model.decode(params, statistics, numbered[..., ::-1])).any(axis=(1, 2, 3)))
-    with pytest.raises(ValueError, match="index must lie in 0 … 14, since the model has 15 codes, got 0 to 15"):
-        model.decode(params, statistics, np.array([0, 5, 15]) + np.zeros((1, 3, 3, 1), int))
+    # A code of another stage is none of this one's; compiled, where it cannot be seen, it has no image.
+    swapped = numbered[..., ::-1]
+    assert np.all(np.isnan(jax.jit(model.decode)(params, statistics, swapped)).any(axis=(1, 2, 3)))
+    for index, seen in ((swapped, swapped[0, 0, 0, 0]), (np.array([15, 5, 10]) + np.zeros((1, 3, 3, 1), int), 15)):
+        message = rf"index holds code {seen} at \[0, 0, 0\] of an example, where codes lie in 0 … 4; give codes as"
+        with pytest.raises(ValueError, match=message):
+            model.decode(params, statistics, index)
     with pytest.raises(ValueError, match=r"index must be \[batch, height, width, 3\], got the shape \(6, 3, 3\)"):
         model.decode(params, statistics, chosen[..., 0])
 
