@@ -29,7 +29,7 @@ from jaxgen.models.quantizers import (
 )
 from jaxgen.nets import Activation, grid_decoder, grid_encoder
 from jaxgen.nets.convolution import Conv
-from jaxgen.places import misplaced
+from jaxgen.places import first_codes, misplaced
 from jaxgen.quantization import code_counts, perplexity, usage
 
 VectorQuantizerName = Literal["ema", "gradient", "rotation"]
@@ -240,15 +240,13 @@ class _Parts:
     def first_codes(self) -> Int[np.ndarray, "..."]:
         """Number of the first code of each index's own codebook, where those of all codebooks are counted through."""
         levels, stages = self.quantizer.grids, self.quantizer.stages
-        book = np.arange(math.prod(stages)).reshape(stages)
-        if levels:
-            book = np.repeat(np.arange(len(levels)), [math.prod(grid) for grid in levels])
-        return np.asarray(self.quantizer.num_codes * book, np.int32)
+        shape = self.index_shape if levels else stages
+        return first_codes(self.all_codes, grids=levels, stages=math.prod(stages), shape=shape)
 
     @property
     def all_codes(self) -> int:
         """Codes of all codebooks together."""
-        return int(self.first_codes.max()) + self.quantizer.num_codes
+        return self.quantizer.num_codes * max(1, len(self.quantizer.grids)) * math.prod(self.quantizer.stages)
 
     def figures(self, counts: ArrayLike) -> dict[str, Array]:
         """Use of the codes of all codebooks; the perplexity, which is one codebook's, is the mean over them."""
