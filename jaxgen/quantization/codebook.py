@@ -221,6 +221,12 @@ def revive_dead_codes(
     flat = lax.stop_gradient(vectors).reshape(-1, dim).astype(state.sums.dtype)
     if axis_name is not None:
         flat = lax.all_gather(flat, axis_name, tiled=True)
+    return _revive(key, state, flat, threshold)
+
+
+@jax.jit
+def _revive(key: Array, state: EmaCodebook, flat: Array, threshold: Array) -> EmaCodebook:
+    """`revive_dead_codes` with the [vectors, dim] of all devices."""
     dead = state.counts < threshold
 
     def revive() -> EmaCodebook:

@@ -1,5 +1,7 @@
 """Residual quantization: every stage quantizes what the stages before it left over."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -51,6 +53,11 @@ def residual_nearest_codes(
         vectors.ndim >= 1 and vectors.shape[-1] == codebooks.shape[2],
         f"vectors {vectors.shape} and codebooks {codebooks.shape} must have the same last dimension",
     )
+    return _search(vectors, codebooks, chunk_size)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _search(vectors: Array, codebooks: Array, chunk_size: int | None) -> Array:
     dtype = jnp.promote_types(jnp.promote_types(vectors.dtype, codebooks.dtype), jnp.float32)
 
     def stage(residual: Array, codebook: Array) -> tuple[Array, Array]:
