@@ -12,6 +12,7 @@ import numpy as np
 from jaxgen.data.dataset import read_encoded
 from jaxgen.data.files import UNREADABLE, why_unreadable
 from jaxgen.errors import UserError
+from jaxgen.places import misplaced
 from jaxgen.runs import Run
 from jaxgen.told import check_told
 
@@ -95,10 +96,9 @@ def _check_codes(whose: str, split: Mapping[str, np.ndarray], run: Run) -> None:
         )
     if not len(x) or not np.isfinite(x).all():
         raise UserError(f"{whose} holds no codes, or some that are not finite; encode the data again")
-    if codes is not None and not 0 <= x.min() <= x.max() < codes.size:
-        raise UserError(
-            f"{whose} runs from {x.min()} to {x.max()}, but codes lie in 0 … {codes.size - 1}; encode the data again"
-        )
+    problem = None if codes is None else misplaced(x, codes.size, grids=codes.grids, stages=codes.stages)
+    if problem is not None:
+        raise UserError(f"{whose} holds {problem}; encode the data again")
     if condition is not None and condition.name not in split:
         raise UserError(f"{whose} comes without the {condition.name} that the model is told; encode the data again")
     for name, array in split.items():

@@ -73,21 +73,26 @@ def test_codes_that_the_run_cannot_have_made_are_named(run, codes, tmp_path, cha
         read_codes(tmp_path / "codes.npz", run, replica=0)
 
 
-def test_numbers_of_codes_lie_below_the_size_of_their_codebook(run, codes, tmp_path):
+def test_numbers_of_codes_are_of_the_codebook_of_their_place(run, codes, tmp_path):
     """Compiled, a number that is none would be the nearest one, or nothing."""
 
     def encode(params, statistics, x, *, condition):
         return jnp.zeros((len(x), 2), jnp.int32)
 
-    discrete = run._replace(model=run.model._replace(encode=encode, codes=Codes(5)))
-    for values, message in (
-        ([[0, 4]], None),
-        ([[0, 5]], "runs from 0 to 5, but codes lie in 0 … 4"),
-        ([[-1, 0]], "runs from -1 to 0, but"),
-        ([[0.0, 1.0]], r"is float64 of shape \(1, 2\), but .* int32 \[examples, 2\]"),
+    one, stages, grids = Codes(5), Codes(6, grids=((1, 2),), stages=2), Codes(6, grids=((1, 1), (1, 1)))
+    for kind, values, message in (
+        (one, [[0, 4]], None),
+        (one, [[0, 5]], r"x_test of .* holds code 5 at \[1\] of an example, where codes lie in 0 … 4; encode the data"),
+        (one, [[-1, 0]], r"holds code -1 at \[0\] of"),
+        (one, [[0.0, 1.0]], r"is float64 of shape \(1, 2\), but .* int32 \[examples, 2\]"),
+        (stages, [[2, 3]], None),
+        (stages, [[3, 2]], r"holds code 3 at \[0\] of an example, where codes lie in 0 … 2"),
+        (grids, [[2, 3]], None),
+        (grids, [[0, 2]], r"holds code 2 at \[1\] of an example, where codes lie in 3 … 5"),
     ):
+        discrete = run._replace(model=run.model._replace(encode=encode, codes=kind))
         changes = {"x_test": np.array(values), "y_test": np.zeros(1, int), "condition_test": np.zeros((1, 3))}
-        train = {"x_train": np.zeros((18, 2), int)}
+        train = {"x_train": np.tile([0, 0 if kind is one else 3], (18, 1))}
         np.savez(tmp_path / "codes.npz", **changed(codes, changes | train))
         if message is None:
             found = read_codes(tmp_path / "codes.npz", discrete, replica=0)

@@ -179,6 +179,14 @@ def test_several_codes_of_a_place_are_drawn_each_of_its_own_codebook(tmp_path):
     with np.load(report.sample(path, num=30)[0]) as archive:
         assert np.isfinite(archive["x"]).all()
         np.testing.assert_array_equal(archive["condition"], np.arange(30) % 10)
+    with np.load(codes) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez(codes, **{**arrays, "x_test": arrays["x_test"][..., ::-1]})
+    problem = r"holds code \d+ at \[0, 0, 0\] of an example, where codes lie in 0 … 11[;:] encode the data again"
+    with pytest.raises(UserError, match=problem):
+        runs.train("code_prior", told, data=str(codes), workdir=path / "swapped", options=STEPS, quiet=True)
+    with pytest.raises(UserError, match=problem):
+        apply.decode(path, codes)
 
 
 def test_bits_of_a_dimension_are_those_of_reconstruction_and_codes(tmp_path):
@@ -231,7 +239,7 @@ def test_codes_without_a_known_run_are_learned_by_their_own_size(tmp_path):
     [
         (lambda x: x + 0.5, r"is no code: learn codes that 'jaxgen encode' wrote"),
         (lambda x: x - 1.0, r"-1 is no code"),
-        (lambda x: np.where(x == x.max(), 12, x), r"code 12, of a codebook of 12: encode the data again"),
+        (lambda x: np.where(x == x.max(), 12, x), r"holds code 12 at .* where codes lie in 0 … 11: encode the data"),
     ],
 )
 def test_what_is_no_code_of_the_codebook_is_refused(base, tmp_path, change, message):

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgen.data.dataset import Dataset, row_chunks
 from jaxgen.errors import UserError
+from jaxgen.places import misplaced
 
 # Float32 rounding of a value that was meant to be 0 or 1.
 _TOLERANCE = 1e-6
@@ -182,7 +183,7 @@ def _check_finite(name: str, split_name: str, survey: _Survey, allow_missing: bo
 
 
 def _check_codes(dataset: Dataset) -> None:
-    """Codes are whole numbers from 0 on, below the size of their codebook, and in no other unit."""
+    """Codes are whole numbers, at each place those of its own codebook, and in no other unit."""
     advice = "learn codes that 'jaxgen encode' wrote, or name the run that makes them by --from"
     if dataset.scale != 1:
         raise UserError(
@@ -195,10 +196,9 @@ def _check_codes(dataset: Dataset) -> None:
             odd = chunk[(chunk < 0) | (chunk != np.round(chunk))] if chunk.dtype.kind == "f" else chunk[:0]
             if odd.size:
                 raise UserError(f"{dataset.name}: {odd.flat[0]:g} is no code: {advice}.")
-            if chunk.size and chunk.max() >= size:
-                raise UserError(
-                    f"{dataset.name}: code {int(chunk.max())}, of a codebook of {size}: encode the data again."
-                )
+            problem = misplaced(chunk, size, grids=dataset.grids, stages=dataset.per_place)
+            if problem is not None:
+                raise UserError(f"{dataset.name} holds {problem}: encode the data again.")
 
 
 def _remedy(low: float, high: float) -> str:

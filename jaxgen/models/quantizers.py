@@ -29,8 +29,6 @@ from jaxgen.quantization import (
     revive_dead_codes,
 )
 
-_JITTER = 0.1
-
 
 class Quantized(NamedTuple):
     """A batch of encodings, quantized.
@@ -295,20 +293,10 @@ def placed_codes(params: Any, state: Any) -> Float[Array, "codes dim"]:
 
 def place_dead_codes(key: Array, state: Any, params: Any, vectors: Array, *, threshold: float) -> Placement:
     """Codes used less than the threshold, put beside vectors of the batch; the others stay, to the bit."""
-    revival_key, noise_key = jax.random.split(key)
     dead, own = state.counts < threshold, lax.stop_gradient(jnp.asarray(params["codes"]))
     ema = EmaCodebook(state.counts, state.counts[:, None] * (own + state.offset))
-    # Outside of any condition: it gathers the vectors of all devices.
-    ema = revive_dead_codes(revival_key, ema, vectors, threshold=threshold, axis_name=device_axis())
-
-    def beside() -> Array:
-        # Of two codes on one vector the second would never be chosen.
-        places = codebook_from_ema(ema)
-        width = jnp.sqrt(jnp.var(places, axis=0).mean())
-        places = places + _JITTER * width * jax.random.normal(noise_key, places.shape, places.dtype)
-        return jnp.where(dead[:, None], places - own, state.offset)
-
-    return Placement(ema.counts, lax.cond(jnp.any(dead), beside, lambda: state.offset))
+    ema = revive_dead_codes(key, ema, vectors, threshold=threshold, axis_name=device_axis())
+    return Placement(ema.counts, jnp.where(dead[:, None], codebook_from_ema(ema) - own, state.offset))
 
 
 def count_codes(state: Placement, counts: Num[ArrayLike, " codes"], *, decay: float) -> Placement:
@@ -318,7 +306,7 @@ def count_codes(state: Placement, counts: Num[ArrayLike, " codes"], *, decay: fl
 
 
 def _dead(state: EmaCodebook, revival: float) -> EmaCodebook:
-    """Counted as dead, every code starts on an encoding of the first batch."""
+    """Counted as dead, every code starts beside an encoding of the first batch."""
     return jax.tree.map(lambda a: revival / 2 * a, state) if revival else state
 
 

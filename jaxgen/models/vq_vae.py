@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, PyTree
 
-from jaxgen._checks import require_indices
+from jaxgen._checks import known, require
 from jaxgen.estimators import rotation_trick
 from jaxgen.losses import kl_one_hot_uniform
 from jaxgen.model import Aux, Batch, Codes, Model, Params, over_devices
@@ -29,6 +29,7 @@ from jaxgen.models.quantizers import (
 )
 from jaxgen.nets import Activation, grid_decoder, grid_encoder
 from jaxgen.nets.convolution import Conv
+from jaxgen.places import first_codes, misplaced
 from jaxgen.quantization import code_counts, perplexity, usage
 
 VectorQuantizerName = Literal["ema", "gradient", "rotation"]
@@ -239,15 +240,13 @@ class _Parts:
     def first_codes(self) -> Int[np.ndarray, "..."]:
         """Number of the first code of each index's own codebook, where those of all codebooks are counted through."""
         levels, stages = self.quantizer.grids, self.quantizer.stages
-        book = np.arange(math.prod(stages)).reshape(stages)
-        if levels:
-            book = np.repeat(np.arange(len(levels)), [math.prod(grid) for grid in levels])
-        return np.asarray(self.quantizer.num_codes * book, np.int32)
+        shape = self.index_shape if levels else stages
+        return first_codes(self.all_codes, grids=levels, stages=math.prod(stages), shape=shape)
 
     @property
     def all_codes(self) -> int:
         """Codes of all codebooks together."""
-        return int(self.first_codes.max()) + self.quantizer.num_codes
+        return self.quantizer.num_codes * max(1, len(self.quantizer.grids)) * math.prod(self.quantizer.stages)
 
     def figures(self, counts: ArrayLike) -> dict[str, Array]:
         """Use of the codes of all codebooks; the perplexity, which is one codebook's, is the mean over them."""
@@ -333,7 +332,9 @@ class _Parts:
 
     def decode(self, params: Params, statistics: Any, index: Int[ArrayLike, "batch ..."]) -> Array:
         self.check_shape(np.shape(index))
-        require_indices("index", index, self.all_codes, "the model has")
+        seen, stages = known(index), math.prod(self.quantizer.stages)
+        problem = None if seen is None else misplaced(seen, self.all_codes, grids=self.grids, stages=stages)
+        require(problem is None, f"index holds {problem}; give codes as encode makes them")
         of_stage = jnp.asarray(index) - self.first_codes
         codes = self.quantizer.lookup(params[self.player]["codebook"], statistics["codebook"], of_stage)
         return self.observed.mean(self.outputs_of(params, codes))

@@ -1,5 +1,7 @@
 """The gated PixelCNN over a grid of codes (van den Oord et al., 2016)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -178,8 +180,24 @@ def sample_pixelcnn(
       (4, 3, 2)
     """
     check_temperature(temperature)
-    height, width = grid
     label = check_label(label, network.classes, n)
+    coarse = check_codes(coarse, network.coarse_codes) if network.coarse_codes and coarse is not None else coarse
+    return _draw(network, params, key, n, tuple(grid), label, coarse, temperature)
+
+
+# One program for all calls: a loop over a function that each call makes anew would be compiled anew.
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _draw(
+    network: GatedPixelCNN,
+    params: PyTree,
+    key: Array,
+    n: int,
+    grid: tuple[int, int],
+    label: Array | None,
+    coarse: ArrayLike | None,
+    temperature: ArrayLike,
+) -> Int[Array, "n h w"]:
+    height, width = grid
 
     def draw(codes: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
         place, key = step

@@ -1,5 +1,6 @@
 """A causal transformer over a grid of codes, with a cache of keys and values."""
 
+import functools
 import math
 from typing import Any
 
@@ -176,7 +177,15 @@ def sample_transformer(
       (4, 3, 2)
     """
     check_temperature(temperature)
-    label, length = check_label(label, network.classes, n), math.prod(network.grid)
+    return _draw(network, params, key, n, check_label(label, network.classes, n), temperature)
+
+
+# One program for all calls: a loop over a function that each call makes anew would be compiled anew.
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _draw(
+    network: CausalTransformer, params: PyTree, key: Array, n: int, label: Array | None, temperature: ArrayLike
+) -> Int[Array, "n h w"]:
+    length = math.prod(network.grid)
 
     def draw(carry: tuple[Any, Array], step: tuple[Array, Array]) -> tuple[tuple[Any, Array], Array]:
         (cache, previous), (place, key) = carry, step

@@ -22,6 +22,8 @@ from jaxgen.quantization.counts import code_counts, nonzero
 
 # The count below which an unused code stops decaying: far below one vector, far above float32's underflow.
 _COUNT_FLOOR = 1e-6
+# How far beside its vector a code is put, as a share of the vectors' standard deviation.
+_JITTER = 0.1
 
 
 class EmaCodebook(NamedTuple):
@@ -172,15 +174,17 @@ def revive_dead_codes(
     threshold: Num[ArrayLike, ""],
     axis_name: str | None = None,
 ) -> EmaCodebook:
-    r"""Codes whose count fell below a threshold, put where vectors of the batch are.
+    r"""Codes whose count fell below a threshold, put beside vectors of the batch.
 
     .. math::
-        N_k < \text{threshold}: \quad e_k \leftarrow z_{i(k)}, \quad
+        N_k < \text{threshold}: \quad e_k \leftarrow z_{i(k)} + \tfrac{\sigma}{10} \varepsilon_k, \quad
         N_k \leftarrow \max(\bar N, \text{threshold}), \quad m_k \leftarrow N_k e_k
 
     The place, the count and the sum are reset together. The count restarts from the mean count of all codes,
     so that a revived code has as long to win vectors as any other. The vectors i(k) are drawn without
-    replacement (if there are more dead codes than vectors, each vector is used before one is used again).
+    replacement (if there are more dead codes than vectors, each vector is used before one is used again). ε is
+    standard normal and σ² the mean variance of the vectors' coordinates: of two codes on equal vectors, such as the
+    blank parts of images, the second would never be chosen.
 
     Args:
         key: one key, the same on every device of `axis_name`.
@@ -217,11 +221,20 @@ def revive_dead_codes(
     flat = lax.stop_gradient(vectors).reshape(-1, dim).astype(state.sums.dtype)
     if axis_name is not None:
         flat = lax.all_gather(flat, axis_name, tiled=True)
+    return _revive(key, state, flat, threshold)
+
+
+@jax.jit
+def _revive(key: Array, state: EmaCodebook, flat: Array, threshold: Array) -> EmaCodebook:
+    """`revive_dead_codes` with the [vectors, dim] of all devices."""
     dead = state.counts < threshold
 
     def revive() -> EmaCodebook:
-        order = jax.random.permutation(key, flat.shape[0])
-        places = flat[order[(jnp.cumsum(dead) - 1) % flat.shape[0]]]
+        order_key, noise_key = jax.random.split(key)
+        order = jax.random.permutation(order_key, flat.shape[0])
+        width = jnp.sqrt(jnp.var(flat, axis=0).mean())
+        noise = jax.random.normal(noise_key, state.sums.shape, flat.dtype)
+        places = flat[order[(jnp.cumsum(dead) - 1) % flat.shape[0]]] + _JITTER * width * noise
         count = jnp.maximum(jnp.mean(state.counts), threshold).astype(state.counts.dtype)
         return EmaCodebook(
             counts=jnp.where(dead, count, state.counts),

@@ -21,8 +21,9 @@ def finite_scalar_quantize(encodings: Float[ArrayLike, "..."], *, levels: Sequen
         f_j(z) = h_j \tanh(z + s_j) - o_j
 
     with h_j = 1.001·(L_j − 1)/2, and for even L_j an offset o_j = ½ with s_j = artanh(o_j / h_j), so that
-    f_j(0) = 0. The gradient is that of f_j / ⌊L_j/2⌋: rounding is passed straight through, and the value is
-    exactly that of the level.
+    f_j(0) = 0. Two levels have no shift, s_j = 0: the level is −1 where z < 0 and 0 elsewhere, while with f_j(0) = 0
+    only z < −3.8 would reach the lower one. What rounds beyond the outermost level is put on it. The gradient is that
+    of f_j / ⌊L_j/2⌋: rounding is passed straight through, and the value is exactly that of the level.
 
     Args:
         encodings: [..., dim], floating.
@@ -48,15 +49,17 @@ def finite_scalar_quantize(encodings: Float[ArrayLike, "..."], *, levels: Sequen
     encodings = given.astype(jnp.promote_types(given.dtype, jnp.float32))
     counts = _check_levels(levels)
     _check_dim("encodings", encodings.shape, len(counts))
-    # The thousandth keeps the outermost levels within reach of tanh.
+    # The thousandth keeps the outermost levels within reach of tanh; of a thousand levels it is half a level more.
     half_range = (counts - 1) * 1.001 / 2
     offset = np.where(counts % 2 == 0, 0.5, 0.0)
-    shift, half_range, offset, half_width = (
+    shift = np.where(counts == 2, 0.0, np.arctanh(offset / half_range))
+    shift, half_range, offset, half_width, last = (
         jnp.asarray(constant, encodings.dtype)
-        for constant in (np.arctanh(offset / half_range), half_range, offset, counts // 2)
+        for constant in (shift, half_range, offset, counts // 2, counts - 1 - counts // 2)
     )
     bounded = half_range * jnp.tanh(encodings + shift) - offset
-    rounded = lax.stop_gradient(jnp.round(bounded)) + (bounded - lax.stop_gradient(bounded))
+    level = jnp.clip(jnp.round(bounded), -half_width, last)
+    rounded = lax.stop_gradient(level) + (bounded - lax.stop_gradient(bounded))
     return (rounded / half_width).astype(given.dtype)
 
 

@@ -148,7 +148,11 @@ def mixture_log_joint(points: Float[ArrayLike, "..."], mixture: GaussianMixture)
         points.ndim == 2 and points.shape[1] == mixture.means.shape[1],
         f"points {points.shape} and means {mixture.means.shape} must have the same last dimension",
     )
+    return _log_joint(points, mixture)
 
+
+@jax.jit
+def _log_joint(points: Array, mixture: GaussianMixture) -> Float[Array, "points components"]:
     constant = points.shape[1] * jnp.log(2 * jnp.pi)
     if mixture.covariances.ndim == 1:
         variances = mixture.covariances

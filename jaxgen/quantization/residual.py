@@ -1,12 +1,14 @@
 """Residual quantization: every stage quantizes what the stages before it left over."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Integer, PRNGKeyArray
 
-from jaxgen._checks import as_float, as_indices, require, require_count
+from jaxgen._checks import as_float, as_indices, require, require_count, require_indices
 from jaxgen.quantization.clustering import check_points, kmeans
 from jaxgen.quantization.nearest import nearest_code
 
@@ -51,6 +53,11 @@ def residual_nearest_codes(
         vectors.ndim >= 1 and vectors.shape[-1] == codebooks.shape[2],
         f"vectors {vectors.shape} and codebooks {codebooks.shape} must have the same last dimension",
     )
+    return _search(vectors, codebooks, chunk_size)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _search(vectors: Array, codebooks: Array, chunk_size: int | None) -> Array:
     dtype = jnp.promote_types(jnp.promote_types(vectors.dtype, codebooks.dtype), jnp.float32)
 
     def stage(residual: Array, codebook: Array) -> tuple[Array, Array]:
@@ -76,10 +83,12 @@ def residual_lookup(
             codebooks.
 
     Returns:
-        [..., dim]; NaN where an index is negative or lies beyond the codebook. The gradient reaches the codebooks.
+        [..., dim]; under `jit`, where values cannot be checked, NaN at an index that is negative or beyond the
+        codebook. The gradient reaches the codebooks.
 
     Raises:
-        ValueError: another number of stages in the indices than in the codebooks.
+        ValueError: another number of stages in the indices than in the codebooks, an index outside them (outside
+            `jit`).
         TypeError: indices that are not integers.
 
     Example:
@@ -88,12 +97,13 @@ def residual_lookup(
         >>> residual_lookup(codebooks, jnp.array([[1, 1], [0, 0]])).tolist()
         [[10.0], [-1.0]]
     """
-    codebooks, indices = as_float("codebooks", codebooks), as_indices("indices", indices)
+    given, codebooks, indices = indices, as_float("codebooks", codebooks), as_indices("indices", indices)
     _check_codebooks(codebooks)
     require(
         indices.ndim >= 1 and indices.shape[-1] == codebooks.shape[0],
         f"indices {indices.shape} must have as last dimension the stages of codebooks {codebooks.shape}",
     )
+    require_indices("indices", given, codebooks.shape[1], "each codebook has")
     stages = jnp.arange(codebooks.shape[0])
     # A negative index would count from the end.
     indices = jnp.where(indices < 0, codebooks.shape[1], indices)

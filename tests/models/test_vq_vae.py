@@ -149,17 +149,15 @@ def test_a_narrower_likelihood_pulls_no_other_way(quantizer):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
 
 
-def test_the_first_batch_places_every_code_on_an_encoding(x64):
-    # As many codes as encodings: nothing is left to quantize.
+def test_the_first_batch_places_every_code_beside_an_encoding(x64):
+    # As many codes as encodings: left to quantize is what they lie beside them, a tenth of the spread.
     model, _, _, batch = make(batch_size=1, num_codes=CELLS, revival=0.01)
     params, statistics = jax.jit(model.init)(KEY, batch)
     _, aux = run_loss(model, params, statistics, batch, train=True)
-    np.testing.assert_allclose(aux.metrics["commitment"], 0, atol=1e-10)
-    assert aux.metrics["usage"] == 1
     encodings = np.asarray(encode(params, batch["x"])).reshape(-1, DIM)
-    np.testing.assert_allclose(
-        np.sort(places(aux.statistics), axis=0), np.sort(encodings, axis=0), rtol=1e-6, atol=1e-6
-    )
+    variance = encodings.var(axis=0).mean()
+    assert 0 < aux.metrics["commitment"] < 2 * CELLS * DIM * variance / 100
+    assert np.linalg.norm(places(aux.statistics)[:, None] - encodings, axis=-1).min(axis=1).max() < variance**0.5 / 2
     model = vq_vae(**(SMALL | {"num_codes": CELLS}))
     params, statistics = jax.jit(model.init)(KEY, batch)
     assert run_loss(model, params, statistics, batch, train=True)[1].metrics["commitment"] > 0.1
@@ -174,7 +172,7 @@ def test_a_dead_code_returns_to_the_encodings_and_the_living_stay(x64):
     moved, living = places(aux.statistics), [0, 1, 3, 4]
     np.testing.assert_allclose(moved[living], places(statistics)[living], rtol=1e-12)
     encodings = np.asarray(encode(params, batch["x"])).reshape(-1, DIM)
-    assert np.abs(encodings - moved[2]).max(axis=1).min() < 1e-9
+    assert np.linalg.norm(encodings - moved[2], axis=1).min() < 0.4 * np.sqrt(encodings.var(axis=0).mean())
     _, aux = run_loss(model, params, statistics, batch, train=False)
     np.testing.assert_array_equal(aux.statistics["codebook"].sums, dead.sums)
 
@@ -252,10 +250,13 @@ def test_codes_of_several_stages_are_numbered_through(x64):
     codes = codebooks.reshape(-1, DIM)[numbered].sum(axis=-2)
     np.testing.assert_allclose(model.decode(params, statistics, numbered), decode(params, codes), rtol=1e-9)
     assert np.all(np.isfinite(model.sample(params, statistics, KEY, 3)))
-    # A code of another stage is none of this one's.
-    assert np.all(np.isnan(model.decode(params, statistics, numbered[..., ::-1])).any(axis=(1, 2, 3)))
-    with pytest.raises(ValueError, match="index must lie in 0 … 14, since the model has 15 codes, got 0 to 15"):
-        model.decode(params, statistics, np.array([0, 5, 15]) + np.zeros((1, 3, 3, 1), int))
+    # A code of another stage is none of this one's; compiled, where it cannot be seen, it has no image.
+    swapped = numbered[..., ::-1]
+    assert np.all(np.isnan(jax.jit(model.decode)(params, statistics, swapped)).any(axis=(1, 2, 3)))
+    for index, seen in ((swapped, swapped[0, 0, 0, 0]), (np.array([15, 5, 10]) + np.zeros((1, 3, 3, 1), int), 15)):
+        message = rf"index holds code {seen} at \[0, 0, 0\] of an example, where codes lie in 0 … 4; give codes as"
+        with pytest.raises(ValueError, match=message):
+            model.decode(params, statistics, index)
     with pytest.raises(ValueError, match=r"index must be \[batch, height, width, 3\], got the shape \(6, 3, 3\)"):
         model.decode(params, statistics, chosen[..., 0])
 

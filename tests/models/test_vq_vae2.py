@@ -263,7 +263,10 @@ def test_settings_that_make_no_vq_vae2_are_refused(options, message):
         vq_vae2(shape=SHAPE, **options)
 
 
-def test_codes_of_another_number_of_places_are_refused(x64):
+def test_codes_of_another_number_of_places_or_of_the_other_grid_are_refused(x64):
     model, params, statistics, _ = make()
     with pytest.raises(ValueError, match=r"index must be \[batch, 13\], got the shape \(2, 3, 3\)"):
         model.decode(params, statistics, np.zeros((2, 3, 3), np.int32))
+    message = r"index holds code 0 at \[4\] of an example, where codes lie in "
+    with pytest.raises(ValueError, match=message + f"{CODES} … {2 * CODES - 1}"):
+        model.decode(params, statistics, np.zeros((2, 13), np.int32))

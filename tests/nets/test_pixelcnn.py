@@ -194,6 +194,9 @@ def test_a_coarser_grid_is_given_where_it_is_wanted_alone():
         network = GatedPixelCNN(num_codes=3, features=4, layers=1, kernel=3, coarse_codes=wanted)
         with pytest.raises(ValueError, match=message):
             network.init(jax.random.key(0), codes, None, given)
+    network = GatedPixelCNN(num_codes=3, features=4, layers=1, kernel=3, coarse_codes=4)
+    with pytest.raises(ValueError, match="codes must lie in 0 … 3, since the network has 4 codes, got 4 to 4"):
+        sample_pixelcnn(network, {}, jax.random.key(0), 1, grid=(2, 2), coarse=codes + 4)
 
 
 def test_each_place_is_told_the_coarse_code_that_covers_it(x64):

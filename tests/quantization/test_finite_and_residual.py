@@ -34,9 +34,9 @@ def test_indices_count_every_code_once_and_invert(levels):
     np.testing.assert_array_equal(indices, np.arange(np.prod(levels)))
 
 
-@pytest.mark.parametrize("count", range(2, 10))
+@pytest.mark.parametrize("count", [*range(2, 10), 1002, 1003])
 def test_each_level_is_reached_and_nothing_else(count):
-    grid = np.linspace(-12, 12, 4001, dtype=np.float32)[:, None]
+    grid = np.arctanh(np.linspace(-1, 1, 4003)[1:-1])[:, None].astype(np.float32)
     codes = np.asarray(quantized_of(grid, levels=(count,)))[:, 0]
     expected = np.asarray(codes_of(np.arange(count), levels=(count,)))[:, 0]
     np.testing.assert_array_equal(np.unique(codes), expected)
@@ -49,14 +49,22 @@ def test_each_level_is_reached_and_nothing_else(count):
 
 
 def test_finite_gradient_is_that_of_the_bound_alone(x64):
-    levels, z = (4, 5), np.random.default_rng(0).normal(size=(6, 2))
-    half_range = np.array([3, 4]) * 1.001 / 2
-    shift = np.arctanh(np.array([0.5, 0.0]) / half_range)
-    expected = half_range / np.cosh(z + shift) ** 2 / 2
+    levels, z = (4, 5, 2), np.random.default_rng(0).normal(size=(6, 3))
+    half_range = np.array([3, 4, 1]) * 1.001 / 2
+    shift = np.arctanh(np.array([0.5, 0.0, 0.0]) / half_range)
+    expected = half_range / np.cosh(z + shift) ** 2 / np.array([2, 2, 1])
     value, pull = jax.vjp(lambda z: quantized_of(z, levels=levels), z)
-    np.testing.assert_allclose(pull(np.ones((6, 2)))[0], expected, rtol=1e-10)
-    bounded = half_range * np.tanh(z + shift) - np.array([0.5, 0.0])
-    np.testing.assert_array_equal(value, np.round(bounded) / 2)
+    np.testing.assert_allclose(pull(np.ones((6, 3)))[0], expected, rtol=1e-10)
+    bounded = half_range * np.tanh(z + shift) - np.array([0.5, 0.0, 0.5])
+    np.testing.assert_array_equal(value, np.round(bounded) / np.array([2, 2, 1]))
+
+
+def test_of_two_levels_the_sign_decides():
+    z = np.random.default_rng(0).normal(size=(1000, 2)).astype(np.float32)
+    z[0] = 0
+    codes = quantized_of(z, levels=(2, 2))
+    np.testing.assert_array_equal(codes, np.where(z < 0, -1, 0))
+    np.testing.assert_array_equal(indices_of(codes, levels=(2, 2)), (z >= 0) @ np.array([1, 2]))
 
 
 def test_finite_refuses(as_users_call):
@@ -126,8 +134,13 @@ def test_first_stage_is_k_means_and_more_stages_lower_the_error():
     assert 2**-1.5 < errors[2] / errors[1] < 0.75
 
 
-def test_residual_index_beyond_the_codebook_is_nan():
-    found = residual_lookup(np.ones((2, 3, 1), np.float32), np.array([[0, 1], [0, 3]]))
+@pytest.mark.parametrize("outside", [-1, 3])
+def test_a_residual_index_outside_its_codebook_is_refused_and_under_jit_is_nan(outside):
+    codebooks, indices = np.ones((2, 3, 1), np.float32), np.array([[0, 1], [0, outside]], np.int8)
+    message = f"indices must lie in 0 … 2, since each codebook has 3 codes, got {min(outside, 0)} to {max(outside, 1)}"
+    with pytest.raises(ValueError, match=message):
+        residual_lookup(codebooks, indices)
+    found = jax.jit(residual_lookup)(codebooks, indices)
     np.testing.assert_array_equal(np.isnan(found), [[False], [True]])
 
 
@@ -138,11 +151,6 @@ def test_narrow_indices_find_the_codes_of_a_wide_codebook(dtype, jit):
     indices = np.array([[0, 126, 127], [127, 3, 99]], dtype)
     found = (jax.jit(residual_lookup) if jit else residual_lookup)(codebooks, indices)
     np.testing.assert_allclose(found, codebooks[np.arange(3), indices.astype(int)].sum(axis=-2), rtol=1e-6)
-
-
-def test_a_negative_residual_index_is_nan_and_does_not_count_from_the_end():
-    found = residual_lookup(np.ones((2, 300, 1), np.float32), np.array([[0, 1], [0, -1]], np.int8))
-    np.testing.assert_array_equal(np.isnan(found), [[False], [True]])
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
