@@ -74,7 +74,7 @@ def encode(
     arrays = encoded(run, dataset, replica=replica, maker=run.path.resolve().name)
     own = dataset.fingerprint == run.config["data"]["fingerprint"]
     name = _CODES if own else f"codes-{Path(dataset.name).stem}.npz"
-    return save_arrays(out or Path(path) / name, arrays | sizes(run, arrays, replica=replica))
+    return save_arrays(out or Path(path) / name, arrays | sizes(run, dataset, arrays, replica=replica))
 
 
 def quantizer(path: str | Path) -> Run:
@@ -123,14 +123,25 @@ def encoded(run: Run, dataset: Dataset, *, replica: int, maker: str) -> dict[str
     return arrays
 
 
-def sizes(run: Run, arrays: Mapping[str, Any], *, replica: int) -> dict[str, np.ndarray]:
-    """−log₂ p(codes) of each example, where a prior was learned of them: ``bits_train`` and ``bits_test``."""
+def sizes(run: Run, dataset: Dataset, arrays: Mapping[str, Any], *, replica: int) -> dict[str, np.ndarray]:
+    """−log₂ p(codes) of each example, where a prior was learned of them: ``bits_train`` and ``bits_test``.
+
+    Args:
+      run: of one replica.
+      dataset: what was encoded.
+      arrays: what `encoded` made of it.
+      replica: which.
+
+    Returns:
+      Nothing, with a warning, where the prior is one over other codes, or is told what it does not know of the data.
+    """
     try:
         prior = prior_of(run, replica=replica)
+        if prior is None:
+            return {}
+        check_conditions(dataset, prior.model.condition)
     except UserError as error:
-        warnings.warn(f"no sizes of the codes are written: {error}", stacklevel=3)
-        return {}
-    if prior is None:
+        warnings.warn(f"no sizes of the codes under the prior are written: {error}", stacklevel=3)
         return {}
     evaluate, learned = prior.model.evaluate, jax.device_put((prior.params, prior.statistics))
     bits = jax.jit(lambda learned, batch: evaluate(*learned, batch, jax.random.key(0))["code_bits"])

@@ -59,7 +59,7 @@ def evaluate(path: str | Path, *, which: Which = "best", importance_samples: int
     arguments = {**config["arguments"], **overrides}
     content = {"step": run.step, "checkpoint": run.which, "split": "test", "examples": len(dataset.test["x"])}
     write_json(run.path / "evaluation.json", {**content, "arguments": arguments, "figures": figures})
-    return figure_rows(figures, arguments)
+    return figure_rows(figures, arguments | {"chosen_by": run.model.objective})
 
 
 def dataset_of(run: Run) -> Dataset:

@@ -23,7 +23,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "distortion": ("nats", "−log p(x | code)"),
     "mutual_information": ("nats", "I(x; z), what the code tells of the example; at most log of their number"),
-    "loss": ("nats", "the objective, by which the best checkpoint is chosen"),
+    "loss": ("nats", "the objective"),
     "active_units": ("latents", "that tell the decoder something: variance of the mean, or KL of a class, above 0.01"),
     "mmd": ("", "squared maximum mean discrepancy of the codes from the prior"),
     "links": ("links", "of a latent to a group of variables that are not exactly zero"),
@@ -80,7 +80,8 @@ def figure_rows(figures: Mapping[str, Any], run: Mapping[str, Any]) -> list[Figu
 
     Args:
       figures: a number each, or one for each replica.
-      run: what the notes tell of it: the arguments of its model, and ``num_modes`` of its data.
+      run: what the notes tell of it: the arguments of its model, ``chosen_by``, the figure that the best checkpoint
+        minimizes, and ``num_modes`` of its data.
     """
     scalars = [name for name in figures if not last_part(name).isdigit() and not _said_twice(name, figures)]
     order = {name: position for position, name in enumerate(MEANINGS)}
@@ -113,6 +114,8 @@ def _meaning(name: str, figures: Mapping[str, Any], run: Mapping[str, Any]) -> t
         note = f"{note}: the distance of both distributions that the critic finds"
     if (there := at_equilibrium(name, run)) is not None:
         note = f"{note}; {there[1]} at the equilibrium, and where it has learned nothing"
+    if own == run.get("chosen_by"):
+        note = f"{note}; the best checkpoint is that of the least"
     if name in _JUDGED and run.get("packing", 1) > 1:
         note = f"{note}; of packs of {{packing}} neighbours in the split"
     if name in _JUDGED + _SAMPLED and run.get("average"):

@@ -270,10 +270,10 @@ def _checkpoint(shown: Shown) -> str:
 
 def _told(shown: Shown) -> dict[str, Any]:
     """What notes to the figures may say of the run."""
-    counts = {"num_compared": num_compared(shown.model, shown.dataset)}
+    told = {"num_compared": num_compared(shown.model, shown.dataset), "chosen_by": shown.model.objective}
     if shown.dataset.modes is not None:
-        counts["num_modes"] = len(shown.dataset.modes.centers)
-    return shown.run.config["arguments"] | counts
+        told["num_modes"] = len(shown.dataset.modes.centers)
+    return shown.run.config["arguments"] | told
 
 
 def _notes(shown: Shown, history: list[dict[str, Any]], figures: Mapping[str, Any]) -> list[str]:

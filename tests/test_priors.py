@@ -179,6 +179,18 @@ def test_several_codes_of_a_place_are_drawn_each_of_its_own_codebook(tmp_path):
     with np.load(report.sample(path, num=30)[0]) as archive:
         assert np.isfinite(archive["x"]).all()
         np.testing.assert_array_equal(archive["condition"], np.arange(30) % 10)
+    # Of data with labels of which it knows nothing, or with none, it gives no sizes; the codes are there.
+    x, label = np.random.default_rng(0).uniform(0, 16, (40, 8, 8)).astype(np.float32), np.arange(40) % 10
+    for name, more in (("known", {"y": label}), ("unknown", {"y": label + 1}), ("unlabelled", {})):
+        np.savez(tmp_path / f"{name}.npz", x=x, **more)
+    with np.load(apply.encode(path, data=str(tmp_path / "known.npz"))) as archive:
+        assert np.isfinite([*archive["bits_train"], *archive["bits_test"]]).all()
+    for name, reason in (("unknown", "holds class 10, .* 0 … 9"), ("unlabelled", "has no array 'label'")):
+        with pytest.warns(UserWarning, match=f"no sizes of the codes under the prior are written: .*{name}.* {reason}"):
+            target = apply.encode(path, data=str(tmp_path / f"{name}.npz"))
+        with np.load(target) as archive:
+            assert not {"bits_train", "bits_test"} & {*archive}
+            assert archive["x_train"].shape[1:] == (4, 4, 2)
     with np.load(codes) as archive:
         arrays = {name: archive[name] for name in archive.files}
     np.savez(codes, **{**arrays, "x_test": arrays["x_test"][..., ::-1]})

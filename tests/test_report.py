@@ -67,7 +67,10 @@ def test_figures_have_units_where_these_are_known_and_are_said_once():
     assert rows["loss"].unit == "nats"
     assert [row.name for row in figure_rows({"loss": [4.0, 5.0], "nll": [4.0, 5.0]}, {})] == ["nll"]
     [alone] = figure_rows({"loss": 4.0}, {})
-    assert alone.unit == ""
+    assert (alone.unit, alone.note) == ("", "the objective")
+    notes = {row.name: row.note for row in figure_rows({"loss": 4.0, "nll": 3.0}, {"chosen_by": "nll"})}
+    assert notes["nll"] == "−log p(x | code): the distortion; the best checkpoint is that of the least"
+    assert notes["loss"] == "the objective"
     assert not in_nats({"loss": 4.0}, {})
     # A game's losses are, too, where both are of probabilities and no slope is added.
     games = ({"objective": "minimax", "penalty": "none"}, {"objective": "minimax", "penalty": "r1"})

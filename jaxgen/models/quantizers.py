@@ -62,6 +62,7 @@ class Quantizer(NamedTuple):
       encode: ``(params, statistics, encodings) -> index``, deterministic.
       lookup: ``(params, statistics, index) -> codes``.
       grids: of several levels, coarse first, each with a codebook of its own; an index is then [batch, places of all].
+      drawn: whether a code is drawn and costs the ``kl`` of the terms, instead of log ``num_codes`` whatever it is.
     """
 
     outputs: int
@@ -73,6 +74,7 @@ class Quantizer(NamedTuple):
     encode: Callable[..., Int[Array, "batch h w *stages"]]
     lookup: Callable[..., Float[Array, "batch h w dim"]]
     grids: tuple[tuple[int, int], ...] = ()
+    drawn: bool = False
 
 
 def ema_quantizer(
@@ -266,6 +268,7 @@ def gumbel_quantizer(num_codes: int, dim: int, *, temperature: float) -> Quantiz
         quantize=quantize,
         encode=lambda _p, _s, logits: jnp.argmax(logits, axis=-1).astype(jnp.int32),
         lookup=lambda params, _s, index: lookup(params["codes"], index),
+        drawn=True,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Float, Int, Num, PyTree
 
 from jaxgen.losses import gaussian_nll, kl_categorical_uniform, kl_one_hot_uniform
 from jaxgen.model import Aux, Batch, Codes, Model, Params, over_devices
@@ -30,6 +30,8 @@ _PLAYER = "shallow_vq"
 _COUNT_DECAY = 0.99
 #: So much of the way to its examples' mean at a learning rate of 1; the trainer's default is a tenth of the way.
 _STEP = 100
+#: A centroid with more of a batch than so many times 1/K moves no further than one with as many.
+_MOST = 2
 
 
 def shallow_vq(
@@ -44,8 +46,9 @@ def shallow_vq(
 
     The decoder is a table of centroids, x ~ N(μ_z, σ² I), the prior of z uniform. The loss is −log p(x|z) + log K
     at the nearest centroid (k-means), or −log p(x) of the mixture, the ELBO of the exact posterior (GMM). A centroid
-    with n of a batch of B examples moves 100 n K/B times the learning rate of the way to their mean in an update, which
-    is 100 times where all have as many: 0.005 on a cosine schedule finds better optima than k-means from one start.
+    with n of a batch of B examples moves 100 min(n K/B, 2) times the learning rate of the way to their mean in an
+    update, which is 100 times where all have as many, and never past it: a rate above 0.005 is taken for 0.005. That on
+    a cosine schedule finds better optima than k-means from one start.
 
     Args:
       shape: Shape of one example, taken from the data.
@@ -113,33 +116,39 @@ class _Parts:
 
         For a centroid with 1/K of the batch, the gradient is 1/(K σ²) of the way.
         """
-        unit = _STEP * self.num_codes * self.scale**2
-        return {_PLAYER: optax.chain(optax.scale(unit), optax.sgd(learning_rate))}
+
+        def step_size(count: Any) -> Array:
+            rate: Any = learning_rate(count) if callable(learning_rate) else learning_rate
+            return jnp.minimum(_STEP * rate, 1 / _MOST)
+
+        return {_PLAYER: optax.chain(optax.scale(self.num_codes * self.scale**2), optax.sgd(step_size))}
 
     def centroids(self, params: Params, statistics: Any) -> Float[Array, "codes dim"]:
         return placed_codes(params[_PLAYER], statistics)
 
-    def divide(self, params: Params, statistics: Any, x: Array) -> _Divided:
-        """Examples among the centroids."""
+    def divide(self, params: Params, statistics: Any, x: Array, *, train: bool = False) -> _Divided:
+        """Examples among the centroids; in training the gradient of the loss is bounded, its value the same."""
         flat, centroids = _flat(x), self.centroids(params, statistics)
         if not self.soft:
             index = nearest_code(flat, centroids)
             nll = gaussian_nll(lookup(centroids, index), flat, scale=self.scale)
-            kl = jnp.full_like(nll, kl_one_hot_uniform(self.num_codes))
-            return _Divided(nll + kl, {"nll": nll, "kl": kl}, index, code_counts(index, self.num_codes))
+            kl, counts = jnp.full_like(nll, kl_one_hot_uniform(self.num_codes)), code_counts(index, self.num_codes)
+            loss = _held(nll, _shares(counts)[index]) if train else nll
+            return _Divided(loss + kl, {"nll": nll, "kl": kl}, index, counts)
         weights = jnp.full(self.num_codes, 1 / self.num_codes, flat.dtype)
         variances = jnp.full(self.num_codes, self.scale**2, flat.dtype)
         joint = mixture_log_joint(flat, GaussianMixture(weights, centroids, variances, jnp.zeros((), flat.dtype)))
-        loss = -jax.nn.logsumexp(joint, axis=-1)
+        counts = jax.nn.softmax(joint).sum(axis=0)
+        loss = -jax.nn.logsumexp(_held(joint, _shares(counts)) if train else joint, axis=-1)
         kl = kl_categorical_uniform(joint[:, None])
         index = jnp.argmax(joint, axis=-1).astype(jnp.int32)
-        return _Divided(loss, {"nll": loss - kl, "kl": kl}, index, jax.nn.softmax(joint).sum(axis=0))
+        return _Divided(loss, {"nll": loss - kl, "kl": kl}, index, counts)
 
     def loss(self, params: Params, statistics: Any, batch: Batch, key: Array, train: bool) -> tuple[Array, Aux]:
         x = batch["x"]
         if train and self.revival:
             statistics = place_dead_codes(key, statistics, params[_PLAYER], _flat(x), threshold=self.revival)
-        divided = self.divide(params, statistics, x)
+        divided = self.divide(params, statistics, x, train=train)
         if train:
             statistics = count_codes(statistics, divided.counts, decay=_COUNT_DECAY)
         counts = over_devices(jax.lax.psum, code_counts(divided.index, self.num_codes))
@@ -183,3 +192,15 @@ class _Parts:
 def _flat(x: ArrayLike) -> Float[Array, "batch dim"]:
     x = jnp.asarray(x)
     return x.reshape(len(x), math.prod(x.shape[1:])).astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _shares(counts: Num[Array, " codes"]) -> Float[Array, " codes"]:
+    """Examples of each centroid over all devices, as multiples of 1/K of the batch."""
+    counts = over_devices(jax.lax.psum, jax.lax.stop_gradient(counts))
+    return len(counts) * (counts / counts.sum())
+
+
+def _held(values: Array, share: Array) -> Array:
+    """The values, with no more of a gradient than those of a share of `_MOST`: one of K would go far past the mean."""
+    fixed = jax.lax.stop_gradient(values)
+    return fixed + (values - fixed) / jnp.maximum(share / _MOST, 1)

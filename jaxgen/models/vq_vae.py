@@ -59,11 +59,14 @@ def vq_vae(
 
     The loss is −log p(x|e) + commitment ‖z − sg(e)‖²/σ² in nats an example: z are encodings, e their codes, sg stops
     the gradient, and σ is the scale of a Gaussian likelihood, 1 of any other. The narrower it is, the closer encodings
-    must keep to their codes. Where the codebook is learned by gradient, ‖sg(z) − e‖²/σ² is added. Codes start on
-    encodings of the first batch, and count for so little there that the first batches move them as k-means would. Those
-    of several stages are numbered through, each stage's after the last one's; perplexity is the mean of the stages',
-    usage and dead codes are of all codes together. A side that a stage cannot halve is rounded up, and the decoder cuts
-    what is too much.
+    must keep to their codes. With a scale per dimension 1/σ² is the mean of the pixels' own, which those that hardly
+    vary dominate: a few constant ones make the commitment heavy. Where the codebook is learned by gradient, ‖sg(z) −
+    e‖²/σ² is added. Such terms grow as the likelihood gets better, so that the best checkpoint is the one of the least
+    −log p(x|e), or −log p(x|e) + KL where codes are drawn: of the highest bound on log p(x) under uniform codes. Codes
+    start on encodings of the first batch, and count for so little there that the first batches move them as k-means
+    would. Those of several stages are numbered through, each stage's after the last one's; perplexity is the mean of
+    the stages', usage and dead codes are of all codes together. A side that a stage cannot halve is rounded up, and the
+    decoder cuts what is too much.
 
     Args:
       shape: Shape of one image, taken from the data.
@@ -207,6 +210,8 @@ def quantized_autoencoder(
         decode=parts.decode,
         sample=parts.sample,
         reconstruct=parts.reconstruct,
+        # A drawn code has no penalty: its loss is the bound. Any other costs the same whatever it is.
+        objective="loss" if quantizer.drawn else "nll",
         domain=observed.domain,
         codes=Codes(parts.all_codes, grids=parts.grids, stages=math.prod(quantizer.stages)),
     )
@@ -316,7 +321,8 @@ class _Parts:
     def summarize(self, means: dict[str, Any]) -> dict[str, Any]:
         frequency = means["code_frequency"]
         # Without a learned prior every code costs log K, less where it was drawn: −log p(x) ≤ distortion + rate.
-        rate = means.get("kl", math.prod(self.index_shape) * kl_one_hot_uniform(self.quantizer.num_codes))
+        uniform = math.prod(self.index_shape) * kl_one_hot_uniform(self.quantizer.num_codes)
+        rate = means["kl"] if self.quantizer.drawn else uniform
         return {
             **{name: value for name, value in means.items() if name != "code_frequency"},
             **self.figures(frequency),

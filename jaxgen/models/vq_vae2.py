@@ -172,4 +172,5 @@ def two_levels(
         encode=encode,
         lookup=lookup,
         grids=grids,
+        drawn=level.drawn,
     )

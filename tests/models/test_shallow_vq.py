@@ -52,6 +52,7 @@ def test_a_whole_step_down_the_gradient_is_one_of_lloyd_or_of_expectation_and_ma
     mass = share.sum(axis=0)
     used = [0, 1, 2]
     assert mass[used].min() > 0.5
+    assert mass.max() <= 2 * len(flat) / CODES
     stepped = centroids[used] - len(flat) * SIGMA**2 / mass[used, None] * gradient[used]
     np.testing.assert_allclose(stepped, (share.T @ flat)[used] / mass[used, None], rtol=1e-10)
     np.testing.assert_allclose(gradient[3], 0, atol=1e-20)
@@ -69,6 +70,33 @@ def test_the_learning_rate_is_a_share_of_the_way_to_the_mean(x64, scale):
         mine = flat[nearest == code]
         way = 0.3 * CODES * len(mine) / len(flat) * (mine.mean(axis=0) - centroids[code])
         np.testing.assert_allclose(update["codes"][code], way, rtol=1e-10)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("kind", ["kmeans", "gmm"])
+def test_no_centroid_goes_past_the_mean_of_its_examples(x64, kind, devices):
+    """Not even with all of a batch, at any rate, of whatever devices its examples lie on."""
+    model, params, statistics, batch = make(kind, examples=8, fixed_scale=0.3, revival=0.0)
+    near = np.asarray(params["shallow_vq"]["codes"] + statistics.offset)[0].reshape(SHAPE)
+    batch = batch | {"x": jnp.concatenate([near + 0.1 * batch["x"][:7] + 0.1, batch["x"][7:] + 9])}
+    flat, centroids, log_density, nearest = by_hand(params, statistics, batch["x"], sigma=0.3)
+    np.testing.assert_array_equal(nearest, [0] * 7 + [3])
+    share = scipy.special.softmax(log_density, axis=1) if kind == "gmm" else np.eye(CODES)[nearest]
+    gradient_of = jax.grad(model.losses["shallow_vq"], has_aux=True)
+
+    def on_device(part):
+        return jax.lax.pmean(gradient_of(params, statistics, part, KEY, True)[0], AXIS)
+
+    parts = {name: a.reshape(devices, -1, *a.shape[1:]) for name, a in batch.items()}
+    gradient = jax.pmap(on_device, axis_name=AXIS, devices=jax.devices()[:devices])(parts)
+    gradient = jax.tree.map(lambda leaf: leaf[0], gradient["shallow_vq"])
+    used = jnp.array([0, 3])
+    share = share[:, used]
+    to_mean = (share.T @ flat) / share.sum(axis=0)[:, None] - centroids[used]
+    for rate, way in ((0.001, [0.2, 0.05]), (0.005, [1.0, 0.25]), (3.0, [1.0, 0.25])):
+        optimizer = model.optimizers(lambda count, rate=rate: rate)["shallow_vq"]
+        update, _ = optimizer.update(gradient, optimizer.init(params["shallow_vq"]), params["shallow_vq"])
+        np.testing.assert_allclose(update["codes"][used], np.array(way)[:, None] * to_mean, rtol=1e-6)
 
 
 def test_the_loss_of_kmeans_is_that_of_the_nearest_centroid_and_log_k(x64):

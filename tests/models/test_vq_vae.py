@@ -213,6 +213,23 @@ def test_the_rate_counts_every_code_at_the_logarithm_of_their_number_or_what_a_d
     np.testing.assert_allclose(figures["elbo"], -4.0 - rate, rtol=1e-6)
 
 
+@pytest.mark.parametrize("quantizer", ["ema", "gumbel"])
+def test_the_best_checkpoint_is_that_of_the_best_bound(quantizer):
+    """Whatever the commitment weighs: what it minimizes is −elbo, but for what all codes cost alike."""
+    model = vq_vae(**(SMALL | {"quantizer": quantizer, "scale": "shared"}))
+    batch = {"x": jax.random.uniform(KEY, (4, *SHAPE)), "position": jnp.arange(4)}
+    params, statistics = model.init(KEY, batch)
+    evaluate, rows = jax.jit(model.evaluate), []
+    for log_scale in (0.0, -1.0, -2.0):
+        params["vq_vae"]["likelihood"]["log_scale"] = jnp.asarray(log_scale)
+        values = evaluate(params, statistics, batch, KEY)
+        rows.append(model.summarize({name: np.asarray(value).mean(axis=0) for name, value in values.items()}))
+    bounds = np.array([row["elbo"] for row in rows])
+    assert np.ptp(bounds) > 10
+    uniform = 0 if quantizer == "gumbel" else CELLS * np.log(CODES)
+    np.testing.assert_allclose([row[model.objective] for row in rows], -bounds - uniform, rtol=1e-5)
+
+
 def residual(stages=3):
     """A model of several codebooks, of which each has codes that no encoding is near, and examples."""
     model, params, _, batch = make(batch_size=6, quantizer="residual", stages=stages)
