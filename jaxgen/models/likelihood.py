@@ -14,7 +14,9 @@ from jaxtyping import Float, PyTree
 from jaxgen.losses import bernoulli_nll, continuous_bernoulli_nll, gaussian_nll, optimal_gaussian_scale
 from jaxgen.model import Domain, device_axis
 
-LikelihoodName = Literal["bernoulli", "continuous_bernoulli", "gaussian", "mixed"]
+LikelihoodName = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
+#: With that of a table's columns, for a model that is told their widths.
+TableLikelihoodName = Literal[LikelihoodName, "mixed"]
 ScaleName = Literal["fixed", "shared", "per_dimension", "optimal"]
 
 #: No learned standard deviation falls below this: a constant pixel would drive the likelihood to infinity.
@@ -63,7 +65,7 @@ def _unchanged(statistics: PyTree, *_: ArrayLike, mask: ArrayLike | None = None)
 
 
 def make_likelihood(
-    name: LikelihoodName,
+    name: TableLikelihoodName,
     shape: Sequence[int],
     *,
     scale: ScaleName = "fixed",

@@ -6,7 +6,7 @@ from jax import Array
 from jaxgen.losses import free_bits
 from jaxgen.model import Batch, Model, device_axis
 from jaxgen.models.latents import gaussian_latent
-from jaxgen.models.likelihood import LikelihoodName, ScaleName, make_likelihood
+from jaxgen.models.likelihood import ScaleName, TableLikelihoodName, make_likelihood
 from jaxgen.models.parts import Parts
 from jaxgen.models.variational import Bound, Penalty, variational
 from jaxgen.nets import Activation, Network, vector_decoder, vector_encoder
@@ -20,7 +20,7 @@ def vae(
     network: Network = "mlp",
     hidden: tuple[int, ...] = (256, 256),
     activation: Activation = "relu",
-    likelihood: LikelihoodName = "bernoulli",
+    likelihood: TableLikelihoodName = "bernoulli",
     scale: ScaleName = "fixed",
     fixed_scale: float = 1.0,
     beta: float = 1.0,
