@@ -59,11 +59,11 @@ def vq_vae(
 
     The loss is −log p(x|e) + commitment ‖z − sg(e)‖²/σ² in nats an example: z are encodings, e their codes, sg stops
     the gradient, and σ is the scale of a Gaussian likelihood, 1 of any other. The narrower it is, the closer encodings
-    must keep to their codes. Where the codebook is learned by gradient, ‖sg(z) − e‖²/σ² is added. Codes start on
-    encodings of the first batch, and count for so little there that the first batches move them as k-means would. Those
-    of several stages are numbered through, each stage's after the last one's; perplexity is the mean of the stages',
-    usage and dead codes are of all codes together. A side that a stage cannot halve is rounded up, and the decoder cuts
-    what is too much.
+    must keep to their codes. Where the codebook is learned by gradient, ‖sg(z) − e‖²/σ² is added. Codes start
+    beside encodings of the first batch, and count for so little there that the first batches move them as k-means
+    would. Those of several stages are numbered through, each stage's after the last one's; perplexity is the mean of
+    the stages', usage and dead codes are of all codes together. A side that a stage cannot halve is rounded up, and the
+    decoder cuts what is too much.
 
     Args:
       shape: Shape of one image, taken from the data.
