@@ -63,7 +63,7 @@ def vq_vae(
     vary dominate: a few constant ones make the commitment heavy. Where the codebook is learned by gradient, ‖sg(z) −
     e‖²/σ² is added. Such terms grow as the likelihood gets better, so that the best checkpoint is the one of the least
     −log p(x|e), or −log p(x|e) + KL where codes are drawn: of the highest bound on log p(x) under uniform codes. Codes
-    start on encodings of the first batch, and count for so little there that the first batches move them as k-means
+    start beside encodings of the first batch, and count for so little there that the first batches move them as k-means
     would. Those of several stages are numbered through, each stage's after the last one's; perplexity is the mean of
     the stages', usage and dead codes are of all codes together. A side that a stage cannot halve is rounded up, and the
     decoder cuts what is too much.

@@ -186,7 +186,7 @@ def sample_pixelcnn(
 
 
 # One program for all calls: a loop over a function that each call makes anew would be compiled anew.
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 3, 4), inline=True)
 def _draw(
     network: GatedPixelCNN,
     params: PyTree,

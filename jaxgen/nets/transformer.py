@@ -181,7 +181,7 @@ def sample_transformer(
 
 
 # One program for all calls: a loop over a function that each call makes anew would be compiled anew.
-@functools.partial(jax.jit, static_argnums=(0, 3))
+@functools.partial(jax.jit, static_argnums=(0, 3), inline=True)
 def _draw(
     network: CausalTransformer, params: PyTree, key: Array, n: int, label: Array | None, temperature: ArrayLike
 ) -> Int[Array, "n h w"]:

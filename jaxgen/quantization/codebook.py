@@ -1,5 +1,6 @@
 """Codebooks that follow the means of their vectors by running averages."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -224,7 +225,7 @@ def revive_dead_codes(
     return _revive(key, state, flat, threshold)
 
 
-@jax.jit
+@functools.partial(jax.jit, inline=True)
 def _revive(key: Array, state: EmaCodebook, flat: Array, threshold: Array) -> EmaCodebook:
     """`revive_dead_codes` with the [vectors, dim] of all devices."""
     dead = state.counts < threshold

@@ -151,7 +151,7 @@ def mixture_log_joint(points: Float[ArrayLike, "..."], mixture: GaussianMixture)
     return _log_joint(points, mixture)
 
 
-@jax.jit
+@functools.partial(jax.jit, inline=True)
 def _log_joint(points: Array, mixture: GaussianMixture) -> Float[Array, "points components"]:
     constant = points.shape[1] * jnp.log(2 * jnp.pi)
     if mixture.covariances.ndim == 1:

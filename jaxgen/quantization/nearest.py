@@ -36,14 +36,15 @@ def nearest_code(
     subtracting c keeps the digits of data that lie far from the origin, even beside a code far from all others. A
     code that is not finite, or whose square is not, is never chosen while there is another. Distances are float32
     (float64 stays float64) at the highest matrix precision, whatever the inputs' type. The search runs over chunks
-    of vectors, so that neither a [vectors, codes, dim] nor a [vectors, codes] array is ever formed. No gradient
-    flows through it.
+    of vectors: a [vectors, codes, dim] array is never formed, and of the [vectors, codes] scores one chunk's at a
+    time, which are all of them where they are few enough. No gradient flows through it.
 
     Args:
         vectors: [..., dim], floating.
         codebook: [codes, dim], floating, at least one code.
         chunk_size: vectors compared with the whole codebook at a time; the memory taken is chunk_size × codes
-            numbers. By default as many as are fastest on the platform.
+            numbers. By default what is fast on the platform: up to 2²¹ numbers on a CPU and 2²⁶ elsewhere, or those of
+            64 vectors where that is more.
 
     Returns:
         int32 [...]; among equally near codes the lowest index.

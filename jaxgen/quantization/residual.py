@@ -56,7 +56,7 @@ def residual_nearest_codes(
     return _search(vectors, codebooks, chunk_size)
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@functools.partial(jax.jit, static_argnums=2, inline=True)
 def _search(vectors: Array, codebooks: Array, chunk_size: int | None) -> Array:
     dtype = jnp.promote_types(jnp.promote_types(vectors.dtype, codebooks.dtype), jnp.float32)
 

@@ -131,7 +131,7 @@ def test_a_committed_result_agrees_with_its_own_values(path):
 UNCOMMITTED_FULL: set[str] = set()
 UNCOMMITTED_CPU = {
     *("autoencoders", "conditional_vae", "decoder_scale", "discrete_vae", "holes", "imputation"),
-    *("oi_vae", "transfer", "vq_vae_mnist"),
+    *("oi_vae", "transfer"),
 }
 
 

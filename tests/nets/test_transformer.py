@@ -78,8 +78,7 @@ def test_drawing_a_whole_grid_costs_one_pass(grid):
 def test_a_place_drawn_is_written_into_the_cache_and_nothing_of_its_size_is_made_beside_it():
     network, params = make((6, 8))
     traced = jax.make_jaxpr(lambda key: sample_transformer(network, params, key, 5))(jax.random.key(0))
-    (program,) = [equation.params["jaxpr"] for equation in traced.jaxpr.eqns if "jaxpr" in equation.params]
-    (loop,) = [equation for equation in program.jaxpr.eqns if equation.primitive.name == "scan"]
+    (loop,) = [equation for equation in traced.jaxpr.eqns if equation.primitive.name == "scan"]
     of_a_block = 2 * 5 * 48 * 4
     written = [name for name, size in computed(loop.params["jaxpr"].jaxpr) if size >= of_a_block]
     assert written == ["dynamic_update_slice"] * network.layers
