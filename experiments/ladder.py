@@ -14,7 +14,7 @@ whose encodings have seen their surroundings, and VQ-VAE-2 two grids. All are fi
 measured on the 297 test digits.
 
 A mixture is no quantizer of least error: a component's covariance decides with its mean which points are its own, and
-the point is decoded to the mean all the same. The priors overfit 1500 digits: the last of 400 updates is not their best.
+the point is decoded to the mean all the same. Priors overfit 1500 digits: the last of 400 updates is not their best.
 """
 
 import math
