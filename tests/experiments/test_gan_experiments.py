@@ -12,6 +12,7 @@ import sharpness
 import stacked_modes
 import turns
 from figures import within
+from pairs import ratio
 from scipy.stats import kendalltau, pearsonr, ttest_1samp
 
 from jaxgen.errors import UserError
@@ -90,16 +91,16 @@ def test_noise_in_the_border_is_measured_there_alone_and_between_neighbours_alon
     assert co_adaptation.energy(elsewhere, pixels) == pytest.approx(np.square(flat[:, pixels]).mean(), rel=1e-9)
 
 
-def test_what_dropout_changes_is_a_ratio_judged_by_its_interval():
+def test_what_becomes_less_is_a_ratio_judged_by_its_interval():
     before = np.array([4.0, 1.0, 2.0, 8.0])
     ratios = np.array([0.5, 0.4, 0.9, 0.6])
-    mean, low, high = co_adaptation.compared("energy", "half hidden", before, before * ratios)
+    mean, low, high = ratio("energy", before, before * ratios)
     assert np.log(mean.values[0]) == pytest.approx(np.log(ratios).mean(), rel=1e-12)
     for end in (low, high):
         assert ttest_1samp(np.log(ratios), np.log(end.values[0])).pvalue == pytest.approx(0.05, rel=1e-8)
         assert end.values[0] > 0
     assert within(high) is True
-    assert within(co_adaptation.compared("energy", "half hidden", before, before * ratios**-1)[2]) is False
+    assert within(ratio("energy", before, before * ratios**-1)[2]) is False
 
 
 @pytest.mark.parametrize(("adversarial", "expected"), [(0.9, True), (0.6, False), (1.9, False)])
