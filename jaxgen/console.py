@@ -229,12 +229,11 @@ def _terms(values: Values) -> list[tuple[str, str]]:
     """The first names and their numbers, losses first; not what repeats another, nor the entries of vectors, "kl/0"."""
     numbers = {name: plain(name, value) for name, value in values.items() if not name.rpartition("/")[2].isdigit()}
     again = repeated(numbers)
-    names = sorted((name for name in numbers if name not in again), key=_rank)
+    # What says the loss stands in its place.
+    rank = {"loss": 0, "grad_norm": 2} | {REPEATS[name]: 0 for name in again & {"loss"}}
+    names = [name for name in numbers if name not in again]
+    names.sort(key=lambda name: rank.get(name.rpartition("/")[2], 1))
     return [(name, _number(numbers[name])) for name in names[:SHOWN]]
-
-
-def _rank(name: str) -> int:
-    return {"loss": 0, "grad_norm": 2}.get(name.rpartition("/")[2], 1)
 
 
 def _number(value: float | list[float]) -> str:

@@ -252,6 +252,9 @@ def test_lines_below_each_other_align():
 def test_a_number_is_not_told_twice():
     values = {"distortion": 3.0, "elbo": [-4.0, -6.0], "kl": 1.0, "loss": [4.0, 6.0], "nll": 3.0, "rate": 1.25}
     assert told(values) == ["step  1/10: elbo −5 ± 1.4, kl 1, nll 3, rate 1.250"]
+    # The bound stands in the place of the loss that it repeats: it is not what a narrow line leaves out.
+    many = {"kl": 1.0, "nll": 3.0, "squared_error": 2.0, "perplexity": 7.0, "usage": 0.5, "elbo": -4.0, "loss": 4.0}
+    assert told(many) == ["step  1/10: elbo −4, kl 1, nll 3, squared_error 2, perplexity 7"]
 
 
 def shown(stream):
