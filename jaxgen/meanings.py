@@ -29,8 +29,11 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "links": ("links", "of a latent to a group of variables that are not exactly zero"),
     "dominance": ("share", "of a group's norms that its strongest latent has, mean over the groups"),
     "squared_error": ("units²", "of the reconstruction, summed over an example; a unit is 1 of the scaled data"),
-    "commitment": ("units²", "squared distance of encodings to their codes, summed over an example"),
-    "codebook": ("units²", "the same distance, of which the codebook has the gradient"),
+    "commitment": (
+        "units²",
+        "squared distance of encodings to their codes, summed over an example; the loss has β/σ² times of it",
+    ),
+    "codebook": ("units²", "the same distance, by whose gradient the codes are learned; the loss has 1/σ² times of it"),
     "perplexity": ("codes", "exp entropy of the codes over the whole split; of several grids or stages their mean"),
     "usage": ("share", "of the codebook that the split uses"),
     "dead_codes": ("codes", "that the split never uses"),
