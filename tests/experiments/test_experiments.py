@@ -126,19 +126,9 @@ def test_a_committed_result_agrees_with_its_own_values(path):
         assert 0 < (path.parent / picture["file"]).stat().st_size < figures.PICTURE_BYTES
 
 
-#: Results of a tree that was not committed: at full scale until a GPU can be had again, and those that are yet to be
-#: run anew on two cores, each of which leaves the list when it is.
-UNCOMMITTED_FULL: set[str] = set()
-UNCOMMITTED_CPU = {
-    *("autoencoders", "conditional_vae", "decoder_scale", "discrete_vae", "holes", "imputation"),
-    *("oi_vae", "transfer"),
-}
-
-
 def test_results_are_of_a_revision_that_can_be_checked_out():
     results = reproduce.load_results(figures.RESULTS)
-    changed = {(kept["experiment"], kept["scale"]) for kept in results if kept["revision"].endswith("+")}
-    assert changed <= {(name, "full") for name in UNCOMMITTED_FULL} | {(name, "cpu") for name in UNCOMMITTED_CPU}
+    assert {(kept["experiment"], kept["scale"]) for kept in results if kept["revision"].endswith("+")} == set()
 
 
 def test_no_picture_is_left_of_a_result_that_is_gone():
