@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.apply import mapped
 from jaxgen.data import Dataset, load
 from jaxgen.errors import UserError
 from jaxgen.folder import read_config, write_json
 from jaxgen.losses import bits_per_dim
+from jaxgen.mapped import mapped
 from jaxgen.meanings import figure_rows
 from jaxgen.metrics import mutual_information
 from jaxgen.page import FigureRow

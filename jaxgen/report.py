@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 from jaxgen import plots
-from jaxgen.apply import save_arrays
 from jaxgen.beside import check_comparable, side_by_side
 from jaxgen.errors import UserError
 from jaxgen.evaluations import bound_of, by_prior, dataset_of, information
 from jaxgen.evaluations import evaluate as evaluate
+from jaxgen.mapped import save_arrays
 from jaxgen.meanings import figure_rows, in_nats
 from jaxgen.page import FigureRow, Picture, format_figure, render_page
 from jaxgen.pictures import curves, over_time, pictures, sample_figure, uniform_samples

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgen import apply, report, runs
+from jaxgen import apply, mapped, report, runs
 from jaxgen.data import load
 from jaxgen.data.dataset import make_dataset
 from jaxgen.errors import UserError
@@ -93,8 +93,8 @@ def grey(run):
 
 def given(run, dataset):
     """What a function of examples gets of each split."""
-    same = apply.mapped(run, lambda params, statistics, x: x)
-    return {name: same(name, split) for name, split in apply.splits(dataset)}
+    same = mapped.mapped(run, lambda params, statistics, x: x)
+    return {name: same(name, split) for name, split in mapped.splits(dataset)}
 
 
 def test_no_two_examples_share_what_is_drawn_for_them(grey):
@@ -110,7 +110,7 @@ def test_no_two_examples_share_what_is_drawn_for_them(grey):
 def test_what_is_drawn_for_an_example_depends_on_its_position_alone(grey, monkeypatch):
     expected = given(*grey)
     np.testing.assert_array_equal(Shown(*grey).x, expected["test"])  # pictures show what was encoded
-    monkeypatch.setattr(apply, "_BATCH", 64)
+    monkeypatch.setattr(mapped, "_BATCH", 64)
     for name, values in given(*grey).items():
         np.testing.assert_array_equal(values, expected[name])
 
@@ -148,12 +148,12 @@ def test_a_run_that_dequantizes_takes_levels_up_to_its_scale(run, tmp_path):
     levels = np.full((20, 8, 8, 1), 16, np.float32)
     levels[3] = np.nan
     np.save(tmp_path / "levels.npy", levels)
-    assert apply.dataset_for(own, str(tmp_path / "levels.npy"), None).scale == 16
+    assert mapped.dataset_for(own, str(tmp_path / "levels.npy"), None).scale == 16
     for value, message in ((17, "the --data-scale 16, but .* run from 16 to 17"), (0.5, "levels.npy holds 0.5")):
         levels[0, 0] = value
         np.save(tmp_path / "levels.npy", levels)
         with pytest.raises(UserError, match=message):
-            apply.dataset_for(own, str(tmp_path / "levels.npy"), None)
+            mapped.dataset_for(own, str(tmp_path / "levels.npy"), None)
 
 
 def test_a_conditional_encoder_is_told_what_comes_with_each_example(folder):
@@ -238,7 +238,7 @@ def test_completions_of_an_example_depend_on_its_position_alone(run, tmp_path, m
     whole, parts = (
         np.load(apply.impute(run.path, mask=mask, num=2, draws=6, noise=True, out=tmp_path / str(size)))["x"]
         for size in (500, 64)
-        if not monkeypatch.setattr(apply, "_BATCH", size)
+        if not monkeypatch.setattr(mapped, "_BATCH", size)
     )
     np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-5)
     assert not np.allclose(whole[:, 0], whole[:, 64])
@@ -332,11 +332,11 @@ def test_a_damaged_file_of_codes_or_of_a_mask_is_named(run, codes, tmp_path, kin
 
 
 def test_no_file_but_the_named_one_is_written(tmp_path):
-    assert apply.save_arrays(tmp_path / "results.v2", {}) == tmp_path / "results.v2.npz"
-    assert apply.save_arrays(tmp_path / "mask.npy", {}) == tmp_path / "mask.npy.npz"
+    assert mapped.save_arrays(tmp_path / "results.v2", {}) == tmp_path / "results.v2.npz"
+    assert mapped.save_arrays(tmp_path / "mask.npy", {}) == tmp_path / "mask.npy.npz"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.npy.npz", "results.v2.npz"]
     with pytest.raises(UserError, match="is a folder"):
-        apply.save_arrays(tmp_path, {})
+        mapped.save_arrays(tmp_path, {})
 
 
 def test_completions_that_diverged_are_refused_and_those_that_are_all_one_are_warned_of():

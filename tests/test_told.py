@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxgen import apply, runs
+from jaxgen import mapped, runs
 from jaxgen.data.dataset import make_dataset
 from jaxgen.errors import UserError
 from jaxgen.model import Condition
@@ -83,10 +83,10 @@ def test_data_that_a_run_is_applied_to_may_hold_the_classes_that_it_learned_alon
     for labels in ([0, 1, 1, 0], [0, 1, 2, 0]):
         np.savez(tmp_path / "toy.npz", x_train=x, x_test=x, y_train=labels, y_test=[0, 1, 1, 1])
         if max(labels) < 2:
-            assert apply.dataset_for(run, str(tmp_path / "toy.npz"), None).shape == (3,)
+            assert mapped.dataset_for(run, str(tmp_path / "toy.npz"), None).shape == (3,)
             continue
         with pytest.raises(UserError, match="holds class 2, but the model knows the classes 0 … 1"):
-            apply.dataset_for(run, str(tmp_path / "toy.npz"), None)
+            mapped.dataset_for(run, str(tmp_path / "toy.npz"), None)
 
 
 @pytest.mark.parametrize(
